@@ -1,0 +1,137 @@
+//! One file per Kafka API. A handler takes the shared [`Context`] and one decoded frame and yields one response:
+//!
+//! ```text
+//! pub async fn handle(ctx: &Context, request: Request) -> Response
+//! ```
+//!
+//! A connection runs its requests in order, as Kafka does: the next one starts when the one before has its answer.
+//! Only `Produce` differs: [`produce::begin`] returns once the batches are appended, and the wait for durability
+//! overlaps with the requests behind it.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use protocol::ErrorCode;
+use protocol::api::ApiKey;
+use protocol::frame::RequestHeader;
+
+use crate::Context;
+
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_topic_partitions;
+pub(crate) mod errors;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+/// One request, its frame already checked by the guard.
+#[derive(Debug)]
+pub struct Request {
+    /// Key, version, correlation id and client id.
+    pub header: RequestHeader,
+    /// Everything behind the header: a slice of the frame.
+    pub body: Bytes,
+    /// The peer, as `host:port`, for group membership (`client_host`) and logs.
+    pub peer: std::net::SocketAddr,
+}
+
+impl Request {
+    /// Decodes the body with the generated codec.
+    ///
+    /// # Errors
+    /// [`Response::Close`], as Kafka ends the connection on a request it cannot read.
+    pub fn decode<T: protocol::messages::Decodable>(&self) -> Result<T, Response> {
+        protocol::messages::decode(self.header.version, self.body.clone()).map_err(|error| {
+            Response::Close(format!("{} v{}: {error}", self.header.key.name(), self.header.version))
+        })
+    }
+
+    /// Encodes `message` as the answer to this request.
+    pub fn answer<T: protocol::messages::Encodable>(&self, message: &T) -> Response {
+        Response::message(self.header.version, message)
+    }
+}
+
+/// What a handler yields.
+#[derive(Debug)]
+pub enum Response {
+    /// The body, as parts in order; the connection puts length and response header before them.
+    Body(Vec<Bytes>),
+    /// No answer at all (`acks=0`).
+    Nothing,
+    /// End the connection, with the reason for the log.
+    Close(String),
+}
+
+impl Response {
+    /// A body encoded by the generated codec.
+    pub fn message<T: protocol::messages::Encodable>(version: i16, message: &T) -> Self {
+        match protocol::messages::encode(version, message) {
+            Ok(body) => Self::Body(vec![body]),
+            Err(error) => Self::Close(format!("response cannot be encoded: {error}")),
+        }
+    }
+}
+
+/// A request that was started: what is left is the wait for its answer.
+pub(crate) type Begun = BoxFuture<'static, Response>;
+
+/// Answers `request`. `Produce` does not come here: see [`produce::begin`].
+pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
+    match request.header.key {
+        ApiKey::Produce => produce::begin(ctx, request).await.await,
+        ApiKey::Fetch => fetch::handle(ctx, request).await,
+        ApiKey::ListOffsets => list_offsets::handle(ctx, request).await,
+        ApiKey::Metadata => metadata::handle(ctx, request).await,
+        ApiKey::OffsetCommit => offset_commit::handle(ctx, request).await,
+        ApiKey::OffsetFetch => offset_fetch::handle(ctx, request).await,
+        ApiKey::FindCoordinator => find_coordinator::handle(ctx, request).await,
+        ApiKey::JoinGroup => join_group::handle(ctx, request).await,
+        ApiKey::Heartbeat => heartbeat::handle(ctx, request).await,
+        ApiKey::LeaveGroup => leave_group::handle(ctx, request).await,
+        ApiKey::SyncGroup => sync_group::handle(ctx, request).await,
+        ApiKey::DescribeGroups => describe_groups::handle(ctx, request).await,
+        ApiKey::ListGroups => list_groups::handle(ctx, request).await,
+        ApiKey::ApiVersions => api_versions::handle(ctx, request).await,
+        ApiKey::CreateTopics => create_topics::handle(ctx, request).await,
+        ApiKey::DeleteTopics => delete_topics::handle(ctx, request).await,
+        ApiKey::InitProducerId => init_producer_id::handle(ctx, request).await,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(ctx, request).await,
+        ApiKey::DescribeConfigs => describe_configs::handle(ctx, request).await,
+        ApiKey::AlterConfigs => alter_configs::handle(ctx, request).await,
+        ApiKey::CreatePartitions => create_partitions::handle(ctx, request).await,
+        ApiKey::DeleteGroups => delete_groups::handle(ctx, request).await,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(ctx, request).await,
+        ApiKey::DescribeCluster => describe_cluster::handle(ctx, request).await,
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(ctx, request).await,
+    }
+}
+
+/// Starts a produce request: returns when its batches are appended, in request order.
+pub(crate) async fn begin_produce(ctx: &Context, request: Request) -> Begun {
+    produce::begin(ctx, request).await
+}
+
+/// The Kafka number of `code`.
+pub(crate) fn code(code: ErrorCode) -> i16 {
+    code.code()
+}

@@ -1,0 +1,36 @@
+//! What every handler may use.
+
+use std::sync::Arc;
+
+use common::{Clock, NodeId, Rng, Shutdown};
+
+use crate::config::Settings;
+use crate::groups::Groups;
+use crate::metrics::Metrics;
+
+/// The parts of a running broker. Cheap to clone: every field is a handle.
+#[derive(Clone)]
+pub struct Context {
+    /// The settings the process was started with.
+    pub settings: Arc<Settings>,
+    /// Wall and monotonic time.
+    pub clock: Clock,
+    /// Seeded randomness.
+    pub rng: Rng,
+    /// This broker.
+    pub node: NodeId,
+    /// The host and port clients are told to use.
+    pub advertised: (String, u16),
+    /// Cluster truth: proposals, the image, stream indexes.
+    pub meta: meta::Handle,
+    /// Streams over WAL, caches and objects.
+    pub storage: storage::Storage,
+    /// Open partitions of this broker.
+    pub partitions: partition::Partitions,
+    /// Group coordinators of this broker.
+    pub groups: Groups,
+    /// Broker metrics.
+    pub metrics: Metrics,
+    /// Ends when the process drains.
+    pub shutdown: Shutdown,
+}

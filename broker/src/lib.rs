@@ -1,0 +1,19 @@
+//! The broker process: listeners, connections, one file per Kafka API, HTTP, configuration and start-up.
+//!
+//! Entry point: [`start`] takes [`config::Settings`] and yields [`Running`].
+
+mod api;
+pub mod config;
+mod context;
+mod dynamic;
+mod groups;
+mod http;
+mod metrics;
+mod place;
+mod server;
+mod start;
+
+pub use api::{Request, Response};
+pub use context::Context;
+pub use place::{DataDir, PlaceError};
+pub use start::{Exit, Running, StartError, start};
