@@ -1,8 +1,10 @@
 //! What every handler may use.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use common::{Clock, NodeId, Rng, Shutdown};
+use parking_lot::Mutex;
 
 use crate::config::Settings;
 use crate::groups::Groups;
@@ -29,6 +31,8 @@ pub struct Context {
     pub partitions: partition::Partitions,
     /// Group coordinators of this broker.
     pub groups: Groups,
+    /// Producer ids from metadata's last block that are not issued yet.
+    pub producer_ids: Arc<Mutex<Range<i64>>>,
     /// Broker metrics.
     pub metrics: Metrics,
     /// Ends when the process drains.

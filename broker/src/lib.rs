@@ -12,6 +12,7 @@ mod metrics;
 mod place;
 mod server;
 mod start;
+mod topics;
 
 pub use api::{Request, Response};
 pub use context::Context;

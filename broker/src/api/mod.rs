@@ -10,13 +10,10 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use protocol::ErrorCode;
-use protocol::api::ApiKey;
-use protocol::frame::RequestHeader;
+use protocol::{ApiKey, StrBytes};
 
 use crate::Context;
 
-mod alter_configs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -43,31 +40,47 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 
-/// One request, its frame already checked by the guard.
+/// What stands before a body.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// The API.
+    pub key: ApiKey,
+    /// The version, one that is served.
+    pub version: i16,
+    /// What the response carries back.
+    pub correlation_id: i32,
+    /// The client's name for itself.
+    pub client_id: Option<StrBytes>,
+}
+
+/// One request.
 #[derive(Debug)]
 pub struct Request {
     /// Key, version, correlation id and client id.
-    pub header: RequestHeader,
-    /// Everything behind the header: a slice of the frame.
+    pub header: Header,
+    /// Everything behind the header: a slice of the frame, not yet checked by the guard.
     pub body: Bytes,
-    /// The peer, as `host:port`, for group membership (`client_host`) and logs.
+    /// The peer, for group membership (`client_host`) and logs.
     pub peer: std::net::SocketAddr,
 }
 
 impl Request {
-    /// Decodes the body with the generated codec.
+    /// Decodes the body with the generated codec, behind the guard.
     ///
     /// # Errors
     /// [`Response::Close`], as Kafka ends the connection on a request it cannot read.
-    pub fn decode<T: protocol::messages::Decodable>(&self) -> Result<T, Response> {
-        protocol::messages::decode(self.header.version, self.body.clone()).map_err(|error| {
-            Response::Close(format!("{} v{}: {error}", self.header.key.name(), self.header.version))
-        })
+    pub fn decode<T: protocol::messages::Request>(&self) -> Result<T, Response> {
+        protocol::messages::decode(self.header.version, &self.body).map_err(|error| self.unreadable(error))
     }
 
     /// Encodes `message` as the answer to this request.
+    #[must_use]
     pub fn answer<T: protocol::messages::Encodable>(&self, message: &T) -> Response {
         Response::message(self.header.version, message)
+    }
+
+    pub(crate) fn unreadable(&self, error: impl std::fmt::Display) -> Response {
+        Response::Close(format!("{} v{}: {error}", self.header.key, self.header.version))
     }
 }
 
@@ -85,7 +98,7 @@ pub enum Response {
 impl Response {
     /// A body encoded by the generated codec.
     pub fn message<T: protocol::messages::Encodable>(version: i16, message: &T) -> Self {
-        match protocol::messages::encode(version, message) {
+        match protocol::messages::encode(message, version) {
             Ok(body) => Self::Body(vec![body]),
             Err(error) => Self::Close(format!("response cannot be encoded: {error}")),
         }
@@ -117,7 +130,6 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         ApiKey::InitProducerId => init_producer_id::handle(ctx, request).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(ctx, request).await,
         ApiKey::DescribeConfigs => describe_configs::handle(ctx, request).await,
-        ApiKey::AlterConfigs => alter_configs::handle(ctx, request).await,
         ApiKey::CreatePartitions => create_partitions::handle(ctx, request).await,
         ApiKey::DeleteGroups => delete_groups::handle(ctx, request).await,
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(ctx, request).await,
@@ -131,7 +143,7 @@ pub(crate) async fn begin_produce(ctx: &Context, request: Request) -> Begun {
     produce::begin(ctx, request).await
 }
 
-/// The Kafka number of `code`.
-pub(crate) fn code(code: ErrorCode) -> i16 {
-    code.code()
+/// The answer to a version of ApiVersions that is not served.
+pub(crate) fn unsupported_api_versions() -> Response {
+    api_versions::unsupported()
 }

@@ -1,0 +1,150 @@
+//! Request frames off a socket: length first, then as many bytes as really come.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use common::{Budget, Reservation};
+use tokio::net::tcp::ReadHalf;
+
+use crate::metrics::Metrics;
+
+/// A frame up to this size is read before room for it is asked for.
+const SMALL_BYTES: usize = 64 << 10;
+/// How often a reader looks for room among the bytes in flight.
+const ROOM_RETRY: Duration = Duration::from_millis(1);
+
+/// One frame without its length.
+pub(crate) struct Frame {
+    pub bytes: Bytes,
+    /// Room among the bytes in flight; given back when the request no longer needs its buffer.
+    pub room: Room,
+}
+
+/// Room held by one frame, in the bound for requests and in the memory budget.
+pub(crate) struct Room {
+    _requests: Reservation,
+    _memory: Reservation,
+}
+
+/// Why no frame came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    /// The declared length is out of bounds: nothing behind it can be trusted.
+    #[error("frame of {length} bytes; socket.request.max.bytes is {bytes_max}")]
+    Length { length: i32, bytes_max: u32 },
+    /// The peer left in the middle of a frame.
+    #[error("connection ended inside a frame")]
+    Truncated,
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Bounds on what a reader takes.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub frame_bytes_max: u32,
+    pub requests: Budget,
+    pub memory: Budget,
+}
+
+/// Reads frames. [`Frames::next`] is cancel safe: what was read stays here.
+pub(crate) struct Frames {
+    buffer: BytesMut,
+    length: Option<usize>,
+    room: Option<Room>,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+impl Frames {
+    pub(crate) fn new(limits: Limits, metrics: Metrics) -> Self {
+        Self { buffer: BytesMut::new(), length: None, room: None, limits, metrics }
+    }
+
+    /// True while part of a frame has been read.
+    pub(crate) fn midway(&self) -> bool {
+        self.length.is_some() || !self.buffer.is_empty()
+    }
+
+    /// The next frame; `None` when the peer has closed between frames.
+    pub(crate) async fn next(&mut self, socket: &ReadHalf<'_>) -> Result<Option<Frame>, FrameError> {
+        loop {
+            if self.length.is_none() && self.buffer.len() >= 4 {
+                self.length = Some(self.take_length()?);
+            }
+            if let Some(length) = self.length {
+                let evidence = self.buffer.len();
+                if self.room.is_none() && evidence >= length.min(SMALL_BYTES) {
+                    self.room = Some(self.take_room(length).await);
+                }
+                if evidence >= length {
+                    return Ok(Some(self.take_frame(length)));
+                }
+            }
+            socket.readable().await?;
+            self.grow();
+            match socket.try_read_buf(&mut self.buffer) {
+                Ok(0) if self.midway() => return Err(FrameError::Truncated),
+                Ok(0) => return Ok(None),
+                Ok(read) => self.metrics.received(u64::try_from(read).unwrap_or(0)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn take_length(&mut self) -> Result<usize, FrameError> {
+        let length = self.buffer.get_i32();
+        let bytes_max = self.limits.frame_bytes_max;
+        match u32::try_from(length) {
+            Ok(bytes) if bytes <= bytes_max => {
+                Ok(usize::try_from(bytes).expect("32 bits fit an address"))
+            }
+            _ => Err(FrameError::Length { length, bytes_max }),
+        }
+    }
+
+    fn take_frame(&mut self, length: usize) -> Frame {
+        let bytes = self.buffer.split_to(length).freeze();
+        self.length = None;
+        if self.buffer.is_empty() {
+            // An idle connection holds no buffer.
+            self.buffer = BytesMut::new();
+        }
+        let room = self.room.take().expect("taken before the frame was whole");
+        Frame { bytes, room }
+    }
+
+    /// Makes room in the buffer from what has come, never from the declared length alone: at most three times that.
+    fn grow(&mut self) {
+        let here = self.buffer.len();
+        let more = match self.length {
+            Some(length) => (length - here.min(length)).min((3 * here).max(SMALL_BYTES)),
+            None => SMALL_BYTES / 4,
+        };
+        if self.buffer.capacity() - here < more {
+            self.buffer.reserve(more);
+        }
+    }
+
+    /// Waits for room for a whole frame at once, so that no two half-read frames wait for each other.
+    async fn take_room(&self, length: usize) -> Room {
+        let bytes = u64::try_from(length).expect("an address fits 64 bits");
+        let asked = bytes.min(self.limits.requests.bytes_max());
+        let mut waited = false;
+        loop {
+            if let Ok(requests) = self.limits.requests.reserve(asked) {
+                // Counted past the bound: the caches give way, the bound for requests is the one above.
+                let memory = self.limits.memory.force(bytes);
+                return Room { _requests: requests, _memory: memory };
+            }
+            if !waited {
+                waited = true;
+                self.metrics.in_flight_wait();
+            }
+            tokio::time::sleep(ROOM_RETRY).await;
+        }
+    }
+}
