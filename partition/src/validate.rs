@@ -1,0 +1,383 @@
+//! The check of a produced batch, before anything is appended. Pure, and outside every lock.
+//!
+//! The rules and their errors are those of Kafka's `ProduceRequest`, `UnifiedLog.analyzeAndValidateRecords` and
+//! `LogValidator`.
+
+use bytes::Bytes;
+use protocol::ErrorCode;
+use protocol::batch::{self, Attributes, HEADER_BYTES, Header, NO_TIMESTAMP, Records};
+use protocol::compression::{self, Codec};
+
+use crate::config::{TimestampType, TopicConfig};
+use crate::options::Options;
+use crate::producers::Sequenced;
+
+/// Largest batch whatever the topic says: a group of the write-ahead log takes no more.
+pub const BATCH_BYTES_MAX: usize = 32 << 20;
+/// Record errors named in one answer.
+pub const RECORD_ERRORS_MAX: usize = 1_024;
+/// First version of Produce whose clients may send zstd.
+const ZSTD_VERSION_MIN: i16 = 7;
+
+/// What a batch is held against.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Version of the Produce request.
+    pub api_version: i16,
+    /// The request carries a transactional id.
+    pub transactional_id: bool,
+    /// Largest batch, in bytes.
+    pub message_bytes_max: usize,
+    /// Which time the records get.
+    pub timestamp_type: TimestampType,
+    /// How far a create time may lie in the past, in milliseconds.
+    pub timestamp_before_max_ms: i64,
+    /// How far a create time may lie in the future, in milliseconds.
+    pub timestamp_after_max_ms: i64,
+    /// Every record needs a key.
+    pub compacted: bool,
+    /// Wall time, milliseconds since 1970.
+    pub now_ms: i64,
+    /// Open compressed batches too (`records.validate = full`).
+    pub full: bool,
+    /// Bytes that the records of one compressed batch may come to.
+    pub decompressed_bytes_max: usize,
+}
+
+impl Rules {
+    /// The rules for a Produce request to a topic with `config`.
+    #[must_use]
+    pub fn produce(
+        config: &TopicConfig,
+        options: &Options,
+        api_version: i16,
+        transactional_id: bool,
+        now_ms: i64,
+    ) -> Self {
+        Self {
+            api_version,
+            transactional_id,
+            message_bytes_max: config.message_bytes_max.min(BATCH_BYTES_MAX),
+            timestamp_type: config.timestamp_type,
+            timestamp_before_max_ms: config.timestamp_before_max_ms,
+            timestamp_after_max_ms: config.timestamp_after_max_ms,
+            compacted: config.compacted,
+            now_ms,
+            full: true,
+            decompressed_bytes_max: options.decompressed_bytes_max,
+        }
+    }
+}
+
+/// One record that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    /// Its place in the batch, from 0.
+    pub index: i32,
+    /// Why.
+    pub message: String,
+}
+
+/// A batch was refused. Nothing of it is appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Reject {
+    /// Kafka's code.
+    pub code: ErrorCode,
+    /// One sentence for the client (Produce v8 and above).
+    pub message: String,
+    /// The records at fault, when single ones are (Produce v8 and above).
+    pub record_errors: Vec<RecordError>,
+}
+
+impl Reject {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), record_errors: Vec::new() }
+    }
+}
+
+/// A batch that may be appended.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    bytes: Bytes,
+    header: Header,
+    // Set when the header is not the one that came: append time, or a highest timestamp that was not the records'.
+    head: Option<Box<[u8; HEADER_BYTES]>>,
+}
+
+impl Checked {
+    /// Takes over a batch that this broker has built itself, with no more checks than its frame.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one batch.
+    pub fn trusted(bytes: Bytes) -> Result<Self, Reject> {
+        let header = frame(&bytes)?;
+        counts(&header)?;
+        Ok(Self { bytes, header, head: None })
+    }
+
+    /// The header as it will be written, but for base offset and leader epoch.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes of the batch.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a batch has at least its header")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Records inside.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.header.record_count).expect("checked to be above 0")
+    }
+
+    /// Offsets covered.
+    #[must_use]
+    pub fn span(&self) -> u64 {
+        u64::try_from(self.header.last_offset_delta).expect("checked to be 0 or more") + 1
+    }
+
+    /// Highest timestamp of its records, or the append time.
+    #[must_use]
+    pub fn max_timestamp(&self) -> i64 {
+        self.header.max_timestamp
+    }
+
+    /// The time to answer: the append time, or -1 under create time.
+    #[must_use]
+    pub fn log_append_time(&self) -> i64 {
+        if self.header.attributes.append_time() { self.header.max_timestamp } else { NO_TIMESTAMP }
+    }
+
+    /// Producer and sequence, if it has one.
+    #[must_use]
+    pub fn sequenced(&self) -> Option<Sequenced> {
+        sequenced(&self.header)
+    }
+
+    /// The bytes to write at `base_offset` under `leader_epoch`.
+    #[must_use]
+    pub(crate) fn stamp(&self, base_offset: i64, leader_epoch: i32) -> Stamped<'_> {
+        let patched = self.header.patched_head(base_offset, leader_epoch);
+        let mut head = [0; HEADER_BYTES];
+        let mut head_bytes = patched.len();
+        if let Some(whole) = &self.head {
+            head = **whole;
+            head_bytes = HEADER_BYTES;
+        }
+        head[..patched.len()].copy_from_slice(&patched);
+        Stamped { head, head_bytes, rest: &self.bytes[head_bytes..] }
+    }
+}
+
+/// What the header says about the producer; `None` without one and for control batches.
+pub(crate) fn sequenced(header: &Header) -> Option<Sequenced> {
+    let data = header.has_producer() && !header.attributes.control();
+    data.then_some(Sequenced {
+        producer_id: header.producer_id,
+        epoch: header.producer_epoch,
+        first_sequence: header.base_sequence,
+        last_offset_delta: header.last_offset_delta,
+    })
+}
+
+/// A batch with its place in the log.
+pub(crate) struct Stamped<'a> {
+    head: [u8; HEADER_BYTES],
+    head_bytes: usize,
+    rest: &'a [u8],
+}
+
+impl Stamped<'_> {
+    pub(crate) fn parts(&self) -> [&[u8]; 2] {
+        [&self.head[..self.head_bytes], self.rest]
+    }
+}
+
+/// Checks the records that a Produce request carries for one partition.
+///
+/// # Errors
+/// [`Reject`] with Kafka's code.
+pub fn validate(bytes: &Bytes, rules: &Rules) -> Result<Checked, Reject> {
+    let mut header = frame(bytes)?;
+    let codec = codec(&header, rules)?;
+    if header.base_offset != 0 {
+        let message = format!("the base offset of a batch has to be 0, it is {}", header.base_offset);
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+    }
+    if bytes.len() > rules.message_bytes_max {
+        let (size, max) = (bytes.len(), rules.message_bytes_max);
+        let message = format!("the batch has {size} bytes, max.message.bytes is {max}");
+        return Err(Reject::new(ErrorCode::MessageTooLarge, message));
+    }
+    if !batch::crc_is_right(bytes) {
+        let message = "the batch does not match its checksum";
+        return Err(Reject::new(ErrorCode::CorruptMessage, message));
+    }
+    counts(&header)?;
+    client(&header, rules)?;
+    let highest = match codec {
+        Codec::None => walk(&bytes[HEADER_BYTES..], &header, rules)?,
+        _ if rules.full => {
+            let records = batch::payload(bytes, &header, rules.decompressed_bytes_max);
+            walk(&records.map_err(|error| opening(&error))?, &header, rules)?
+        }
+        _ => header.max_timestamp,
+    };
+    let (max_timestamp, attributes) = match rules.timestamp_type {
+        TimestampType::CreateTime => (highest, header.attributes),
+        TimestampType::LogAppendTime => (rules.now_ms, append_time(header.attributes)),
+    };
+    let mut head = None;
+    if max_timestamp != header.max_timestamp || attributes != header.attributes {
+        header.max_timestamp = max_timestamp;
+        header.attributes = attributes;
+        head = Some(Box::new(header.sealed(&bytes[HEADER_BYTES..])));
+    }
+    Ok(Checked { bytes: bytes.clone(), header, head })
+}
+
+/// Exactly one batch of format 2.
+fn frame(bytes: &Bytes) -> Result<Header, Reject> {
+    if bytes.is_empty() {
+        let message = "a produce request has exactly one record batch per partition, here is none";
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+    }
+    let header = Header::parse(bytes).map_err(|error| {
+        let code = match error {
+            batch::Error::Magic(_) => ErrorCode::InvalidRecord,
+            batch::Error::Short { .. } | batch::Error::Length(_) => ErrorCode::CorruptMessage,
+        };
+        Reject::new(code, error.to_string())
+    })?;
+    let (size, there) = (header.size(), bytes.len());
+    if size > there {
+        let message = format!("the batch says it has {size} bytes, {there} are there");
+        return Err(Reject::new(ErrorCode::CorruptMessage, message));
+    }
+    if size < there {
+        let message = "a produce request has exactly one record batch per partition";
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+    }
+    Ok(header)
+}
+
+fn codec(header: &Header, rules: &Rules) -> Result<Codec, Reject> {
+    let unsupported = |message: &str| Reject::new(ErrorCode::UnsupportedCompressionType, message);
+    let codec = header.attributes.codec().ok_or_else(|| unsupported("unknown compression codec"))?;
+    if codec == Codec::Zstd && rules.api_version < ZSTD_VERSION_MIN {
+        return Err(unsupported("zstd needs version 7 of Produce"));
+    }
+    Ok(codec)
+}
+
+fn counts(header: &Header) -> Result<(), Reject> {
+    let (count, delta) = (header.record_count, header.last_offset_delta);
+    if count > 0 && delta == count - 1 {
+        return Ok(());
+    }
+    let message = format!("the batch counts {count} records, its last offset delta is {delta}");
+    Err(Reject::new(ErrorCode::InvalidRecord, message))
+}
+
+/// What no client may set.
+fn client(header: &Header, rules: &Rules) -> Result<(), Reject> {
+    let attributes = header.attributes;
+    if attributes.control() {
+        let message = "clients may not write control records";
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+    }
+    if header.has_producer() && header.base_sequence < 0 {
+        let message = format!(
+            "sequence {} of producer {} is below 0",
+            header.base_sequence, header.producer_id
+        );
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+    }
+    if attributes.append_time() {
+        let message = "a producer may not set the timestamp type to LogAppendTime";
+        return Err(Reject::new(ErrorCode::InvalidTimestamp, message));
+    }
+    if attributes.transactional() {
+        return Err(if rules.transactional_id {
+            let message = "the partition was not added to a transaction of this producer";
+            Reject::new(ErrorCode::InvalidTxnState, message)
+        } else {
+            let message = "a transactional batch needs a request with a transactional id";
+            Reject::new(ErrorCode::TransactionalIdAuthorizationFailed, message)
+        });
+    }
+    Ok(())
+}
+
+fn append_time(attributes: Attributes) -> Attributes {
+    let probe = Attributes(attributes.0 | (1 << 3));
+    debug_assert!(probe.append_time());
+    probe
+}
+
+fn opening(error: &compression::Error) -> Reject {
+    let code = match error {
+        compression::Error::UnknownCodec(_) => ErrorCode::UnsupportedCompressionType,
+        compression::Error::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        compression::Error::Corrupt { .. } => ErrorCode::InvalidRecord,
+    };
+    Reject::new(code, error.to_string())
+}
+
+/// Walks every record; returns the highest timestamp.
+fn walk(payload: &[u8], header: &Header, rules: &Rules) -> Result<i64, Reject> {
+    let mut highest = NO_TIMESTAMP;
+    let mut errors: Vec<RecordError> = Vec::new();
+    let mut time_is_wrong = false;
+    for (record, index) in Records::new(payload, header.record_count).zip(0i32..) {
+        let record =
+            record.map_err(|error| Reject::new(ErrorCode::InvalidRecord, error.to_string()))?;
+        let timestamp = record.timestamp(header);
+        highest = highest.max(timestamp);
+        let wrong = if record.offset_delta != index {
+            Some(format!("record {index} has offset delta {}", record.offset_delta))
+        } else if rules.compacted && record.key.is_none() {
+            Some("a compacted topic takes no record without a key".to_owned())
+        } else {
+            let wrong = timestamp_error(timestamp, rules);
+            time_is_wrong |= wrong.is_some();
+            wrong
+        };
+        if let Some(message) = wrong
+            && errors.len() < RECORD_ERRORS_MAX
+        {
+            errors.push(RecordError { index, message });
+        }
+    }
+    if errors.is_empty() {
+        return Ok(highest);
+    }
+    let (code, what) = if time_is_wrong {
+        (ErrorCode::InvalidTimestamp, "an invalid timestamp")
+    } else {
+        (ErrorCode::InvalidRecord, "record errors")
+    };
+    let message = format!("one or more records have been rejected due to {what}");
+    Err(Reject { code, message, record_errors: errors })
+}
+
+fn timestamp_error(timestamp: i64, rules: &Rules) -> Option<String> {
+    if rules.timestamp_type == TimestampType::LogAppendTime || timestamp == NO_TIMESTAMP {
+        return None;
+    }
+    let now = rules.now_ms;
+    let earliest = now.saturating_sub(rules.timestamp_before_max_ms);
+    let latest = now.saturating_add(rules.timestamp_after_max_ms);
+    if (earliest..=latest).contains(&timestamp) {
+        return None;
+    }
+    Some(format!("timestamp {timestamp} is out of range [{earliest}, {latest}]"))
+}
+
+#[cfg(test)]
+mod tests;
