@@ -1,0 +1,280 @@
+//! Facts that are read from the state on demand: stream indexes, objects and logs.
+
+use common::{Lsn, NodeId, ObjectId, StreamId, WalEpoch, WalId};
+
+use crate::command::ObjectFacts;
+use crate::keys;
+use crate::record;
+use crate::view::{Load, View, ViewError, bad_key, read};
+
+/// Which objects hold a stream. Ranges are half-open; the live ones and the lost ones tile `[start, committed_end)`, but
+/// for the part below `start`, where the first range may begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamIndex {
+    /// Raised by each change of the stream; an index with the same version says the same.
+    pub version: u64,
+    /// The log start. May lie above the committed end.
+    pub start: i64,
+    /// Below it everything lies in objects or is lost.
+    pub committed_end: i64,
+    /// Ranges `[start, end)` that a declared loss took, ascending.
+    pub lost: Vec<(i64, i64)>,
+    /// Ranges in objects, ascending, from the one that covers the asked offset.
+    pub objects: Vec<ObjectRange>,
+    /// True when there are more ranges behind the last one.
+    pub more: bool,
+    /// Bytes in live ranges of the whole stream.
+    pub bytes: u64,
+    /// Records in live ranges of the whole stream.
+    pub records: u64,
+}
+
+/// One range of a stream in one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRange {
+    /// The object.
+    pub object: ObjectId,
+    /// What a reader has to know to open it.
+    pub facts: ObjectFacts,
+    /// First offset covered.
+    pub start: i64,
+    /// Offset after the last one covered.
+    pub end: i64,
+    /// Bytes of the entries.
+    pub bytes: u64,
+    /// Records in the entries.
+    pub records: u64,
+    /// Highest record timestamp, milliseconds since 1970.
+    pub max_timestamp: i64,
+    /// Highest stream epoch among the entries.
+    pub epoch: i32,
+}
+
+/// Where an object is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectStage {
+    /// Its id was issued; it expires without a commit.
+    Registered,
+    /// Part of the log.
+    Committed,
+    /// Without a live range; to be deleted in the store.
+    Released,
+    /// A tombstone; to be deleted in the store, again and again for a day.
+    Expired,
+}
+
+/// An object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its id.
+    pub id: ObjectId,
+    /// Where it is in its life.
+    pub stage: ObjectStage,
+    /// The log whose round it is.
+    pub wal: WalId,
+    /// The LSNs `[first, end)` of the round.
+    pub lsns: (Lsn, Lsn),
+    /// What a reader has to know; absent before the commit.
+    pub facts: Option<ObjectFacts>,
+    /// Live ranges by stream: `(stream, start)`.
+    pub ranges: Vec<(StreamId, i64)>,
+    /// When the stage began or, when registered, ends; metadata time.
+    pub at_ms: i64,
+}
+
+/// A write-ahead log as metadata knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalFacts {
+    /// Its id.
+    pub id: WalId,
+    /// Its broker.
+    pub node: NodeId,
+    /// The start value of its group checksums.
+    pub salt: u64,
+    /// Epochs that may have frames above `committed`, with their first LSN, ascending.
+    pub epochs: Vec<(WalEpoch, Lsn)>,
+    /// Everything below lies in objects.
+    pub committed: Lsn,
+    /// Declared lost.
+    pub closed: bool,
+    /// Never opened: an empty directory is what is to be expected.
+    pub fresh: bool,
+}
+
+/// The index of `stream` from the range that covers `from`, at most `limit` ranges.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn stream_index(
+    view: &dyn View,
+    stream: StreamId,
+    from: i64,
+    limit: usize,
+) -> Result<StreamIndex, ViewError> {
+    let Some(record) = view.load::<record::Stream>(&keys::stream(stream))? else {
+        return Ok(StreamIndex::default());
+    };
+    let (first, end) = keys::under(keys::ranges_of(stream));
+    let from = from.max(record.start).max(0);
+    // The range that covers `from` begins at or below it.
+    let at = keys::range(stream, from);
+    let covering = view.scan_back(&first, &keys::next(&at), 1)?.pop();
+    let begin = match covering {
+        Some((key, value)) if read::<record::Range>(&key, &value)?.end > from => key,
+        _ => at,
+    };
+    let mut objects = Vec::new();
+    let mut pairs = view.scan(&begin, &end, limit.saturating_add(1))?;
+    let more = pairs.len() > limit;
+    pairs.truncate(limit);
+    for (key, value) in pairs {
+        objects.push(object_range(view, &key, &value)?);
+    }
+    Ok(StreamIndex {
+        version: record.version,
+        start: record.start,
+        committed_end: record.committed_end,
+        lost: record.lost.iter().map(|lost| (lost.start, lost.end)).collect(),
+        objects,
+        more,
+        bytes: record.bytes,
+        records: record.records,
+    })
+}
+
+fn object_range(view: &dyn View, key: &[u8], value: &[u8]) -> Result<ObjectRange, ViewError> {
+    let (_, rest) = keys::split_stream(&key[1..]).ok_or_else(|| bad_key(key))?;
+    let (start, _) = keys::split_i64(rest).ok_or_else(|| bad_key(key))?;
+    let range: record::Range = read(key, value)?;
+    let object = ObjectId(range.object);
+    let facts = view.load::<record::Object>(&keys::object(object))?.and_then(|object| object.facts);
+    Ok(ObjectRange {
+        object,
+        facts: facts.unwrap_or_default(),
+        start,
+        end: range.end,
+        bytes: range.bytes,
+        records: range.records,
+        max_timestamp: range.max_timestamp,
+        epoch: range.epoch,
+    })
+}
+
+/// The streams with an index, from `after` exclusive, at most `limit`.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn streams(
+    view: &dyn View,
+    after: Option<StreamId>,
+    limit: usize,
+) -> Result<Vec<StreamId>, ViewError> {
+    let (start, end) = keys::under(vec![keys::tag::STREAM]);
+    let start = after.map_or(start, |after| keys::next(&keys::stream(after)));
+    let pairs = view.scan(&start, &end, limit)?;
+    let stream = |key: &[u8]| keys::split_stream(&key[1..]).map(|(stream, _)| stream);
+    pairs.iter().map(|(key, _)| stream(key).ok_or_else(|| bad_key(key))).collect()
+}
+
+/// One object with its live ranges, at most 10,000 of them.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn object(view: &dyn View, id: ObjectId) -> Result<Option<Object>, ViewError> {
+    const RANGES_MAX: usize = 10_000;
+    let Some(record) = view.load::<record::Object>(&keys::object(id))? else { return Ok(None) };
+    let (start, end) = keys::under(keys::live_of(id));
+    let mut ranges = Vec::new();
+    for (key, _) in view.scan(&start, &end, RANGES_MAX)? {
+        let shape = || bad_key(&key);
+        let (stream, rest) =
+            keys::split_stream(key.get(9..).ok_or_else(shape)?).ok_or_else(shape)?;
+        ranges.push((stream, keys::split_i64(rest).ok_or_else(shape)?.0));
+    }
+    Ok(Some(object_of(id, record, ranges)))
+}
+
+/// Objects with ids above `after`, ascending, at most `limit`, without their ranges.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn objects(
+    view: &dyn View,
+    after: Option<ObjectId>,
+    limit: usize,
+) -> Result<Vec<Object>, ViewError> {
+    let (start, end) = keys::under(vec![keys::tag::OBJECT]);
+    let start = after.map_or(start, |after| keys::next(&keys::object(after)));
+    let mut objects = Vec::new();
+    for (key, value) in view.scan(&start, &end, limit)? {
+        let (id, _) = keys::split_u64(&key[1..]).ok_or_else(|| bad_key(&key))?;
+        objects.push(object_of(ObjectId(id), read(&key, &value)?, Vec::new()));
+    }
+    Ok(objects)
+}
+
+/// Objects whose delete in the store is due at `now_ms`, at most `limit`.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn deletable(view: &dyn View, now_ms: i64, limit: usize) -> Result<Vec<ObjectId>, ViewError> {
+    let (start, _) = keys::under(vec![keys::tag::DELETION]);
+    let end = keys::deletion(now_ms.saturating_add(1), ObjectId(0));
+    let pairs = view.scan(&start, &end, limit)?;
+    let id = |key: &[u8]| keys::split_u64(key.get(9..)?).map(|(id, _)| ObjectId(id));
+    pairs.iter().map(|(key, _)| id(key).ok_or_else(|| bad_key(key))).collect()
+}
+
+/// One log.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn wal(view: &dyn View, id: WalId) -> Result<Option<WalFacts>, ViewError> {
+    Ok(view.load::<record::Wal>(&keys::wal(id))?.map(|record| wal_of(id, &record)))
+}
+
+/// All logs, ascending.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn wals(view: &dyn View) -> Result<Vec<WalFacts>, ViewError> {
+    let mut wals = Vec::new();
+    view.each(vec![keys::tag::WAL], |key, value| {
+        let (id, _) = keys::split_u64(&key[1..]).ok_or_else(|| bad_key(key))?;
+        wals.push(wal_of(WalId(id), &read(key, value)?));
+        Ok(())
+    })?;
+    Ok(wals)
+}
+
+fn wal_of(id: WalId, record: &record::Wal) -> WalFacts {
+    let epoch = |epoch: &record::WalEpoch| (WalEpoch(epoch.epoch), Lsn(epoch.first));
+    WalFacts {
+        id,
+        node: NodeId(record.node),
+        salt: record.salt,
+        epochs: record.epochs.iter().map(epoch).collect(),
+        committed: Lsn(record.committed),
+        closed: record.closed,
+        fresh: record.epochs.is_empty(),
+    }
+}
+
+fn object_of(id: ObjectId, record: record::Object, ranges: Vec<(StreamId, i64)>) -> Object {
+    let stage = match record.state() {
+        record::ObjectState::Registered => ObjectStage::Registered,
+        record::ObjectState::Committed => ObjectStage::Committed,
+        record::ObjectState::Released => ObjectStage::Released,
+        record::ObjectState::Expired => ObjectStage::Expired,
+    };
+    Object {
+        id,
+        stage,
+        wal: WalId(record.wal),
+        lsns: (Lsn(record.first), Lsn(record.end)),
+        facts: record.facts,
+        ranges,
+        at_ms: record.at_ms,
+    }
+}
