@@ -135,12 +135,6 @@ impl Frame {
         }
         Ok(frame)
     }
-
-    /// What the snapshot holds.
-    #[must_use]
-    pub fn kind(&self) -> StateKind {
-        self.kind
-    }
 }
 
 /// Finds the newest whole snapshot while frames are pushed from the newest to the oldest.

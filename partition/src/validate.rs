@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use protocol::ErrorCode;
-use protocol::batch::{self, Attributes, HEADER_BYTES, Header, NO_TIMESTAMP, Records};
+use protocol::batch::{self, HEADER_BYTES, Header, NO_TIMESTAMP, Records};
 use protocol::compression::{self, Codec};
 
 use crate::config::{TimestampType, TopicConfig};
@@ -228,16 +228,18 @@ pub fn validate(bytes: &Bytes, rules: &Rules) -> Result<Checked, Reject> {
         }
         _ => header.max_timestamp,
     };
-    let (max_timestamp, attributes) = match rules.timestamp_type {
-        TimestampType::CreateTime => (highest, header.attributes),
-        TimestampType::LogAppendTime => (rules.now_ms, append_time(header.attributes)),
+    let records = &bytes[HEADER_BYTES..];
+    let head = match rules.timestamp_type {
+        TimestampType::LogAppendTime => Some(header.stamped_head(0, -1, rules.now_ms, records)),
+        TimestampType::CreateTime if highest != header.max_timestamp => {
+            Some(Header { max_timestamp: highest, ..header }.sealed(records))
+        }
+        TimestampType::CreateTime => None,
     };
-    let mut head = None;
-    if max_timestamp != header.max_timestamp || attributes != header.attributes {
-        header.max_timestamp = max_timestamp;
-        header.attributes = attributes;
-        head = Some(Box::new(header.sealed(&bytes[HEADER_BYTES..])));
+    if let Some(head) = &head {
+        header = Header::parse(head).expect("a header that was just written");
     }
+    let head = head.map(Box::new);
     Ok(Checked { bytes: bytes.clone(), header, head })
 }
 
@@ -312,12 +314,6 @@ fn client(header: &Header, rules: &Rules) -> Result<(), Reject> {
         });
     }
     Ok(())
-}
-
-fn append_time(attributes: Attributes) -> Attributes {
-    let probe = Attributes(attributes.0 | (1 << 3));
-    debug_assert!(probe.append_time());
-    probe
 }
 
 fn opening(error: &compression::Error) -> Reject {
