@@ -148,7 +148,8 @@ impl Context {
     }
 
     pub(crate) fn forget_heartbeat(&mut self, group: &str, member: &str) {
-        self.timers.cancel(&Timer::Heartbeat { group: group.to_owned(), member: member.to_owned() });
+        self.timers
+            .cancel(&Timer::Heartbeat { group: group.to_owned(), member: member.to_owned() });
     }
 
     /// Answers the join that `member` waits on, if any.

@@ -91,8 +91,7 @@ impl Context {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let in_use = group.reads(&topic.topic);
-            let error =
-                if in_use { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
+            let error = if in_use { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
             for partition in topic.partitions.iter().filter(|_| !in_use) {
                 if committed.is_some_and(|c| c.offset(&topic.topic, *partition).is_some()) {
                     records.push(tombstone(&group.id, &topic.topic, *partition));
@@ -142,7 +141,10 @@ pub(crate) fn all_commits(request: &CommitRequest, error: ErrorCode) -> Partitio
 /// `error` for each partition of a deletion.
 pub(crate) fn all_deletes(topics: &[TopicPartitions], error: ErrorCode) -> PartitionErrors {
     let topics = topics.iter().map(|topic| {
-        (topic.topic.clone(), topic.partitions.iter().map(|partition| (*partition, error)).collect())
+        (
+            topic.topic.clone(),
+            topic.partitions.iter().map(|partition| (*partition, error)).collect(),
+        )
     });
     PartitionErrors { error, topics: topics.collect() }
 }

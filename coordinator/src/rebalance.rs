@@ -144,8 +144,7 @@ impl Context {
 
     /// The answer to a member that is in the present generation.
     pub(crate) fn joined(&self, group: &Group, member: &str) -> JoinResponse {
-        let members =
-            if group.is_leader(member) { group.joined_members() } else { Vec::new() };
+        let members = if group.is_leader(member) { group.joined_members() } else { Vec::new() };
         JoinResponse {
             error: ErrorCode::None,
             generation: group.generation,

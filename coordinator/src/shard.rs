@@ -64,9 +64,8 @@ impl Shard {
             }
             self.groups.insert(id.to_owned(), group);
         }
-        let too_large = |group: &&mut Group| {
-            group.members.len() > self.context.settings.group_size_max
-        };
+        let too_large =
+            |group: &&mut Group| group.members.len() > self.context.settings.group_size_max;
         for group in self.groups.values_mut().filter(too_large).collect::<Vec<_>>() {
             // The limit has been lowered: a rebalance lets only so many in again.
             self.context.prepare_rebalance(group);
@@ -482,9 +481,7 @@ fn refused(response: Response, error: ErrorCode) -> Response {
     match response {
         Response::Commit(errors) => Response::Commit(all(errors)),
         Response::DeleteOffsets(errors) => Response::DeleteOffsets(all(errors)),
-        Response::Leave(left) => {
-            Response::Leave(LeaveResponse { error, members: left.members })
-        }
+        Response::Leave(left) => Response::Leave(LeaveResponse { error, members: left.members }),
         Response::Delete(_) => Response::Delete(error),
         _ => Response::Refused(error),
     }

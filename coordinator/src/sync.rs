@@ -136,9 +136,7 @@ fn check_sync(group: &Group, request: &SyncRequest) -> Result<(), ErrorCode> {
     if request.generation != group.generation {
         return Err(ErrorCode::IllegalGeneration);
     }
-    let differs = |asked: &Option<String>, known: &Option<String>| {
-        matches!((asked, known), (Some(asked), Some(known)) if asked != known)
-    };
+    let differs = |asked: &Option<String>, known: &Option<String>| matches!((asked, known), (Some(asked), Some(known)) if asked != known);
     if differs(&request.protocol_type, &group.protocol_type)
         || differs(&request.protocol_name, &group.protocol_name)
     {

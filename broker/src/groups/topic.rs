@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coordinator::TOPIC;
-use meta::command::{Command, CreateTopic};
+use meta::{CreateTopic, Reject, Reply};
 use tracing::{info, warn};
 
 use super::Groups;
@@ -28,7 +28,15 @@ impl Groups {
             return true;
         }
         match self.0.deps.meta.propose(self.creation()).await {
-            Ok(reply) => info!(topic = TOPIC, ?reply, "internal topic created"),
+            Ok(Reply::TopicCreated { partitions, .. }) => {
+                info!(topic = TOPIC, partitions, "internal topic created");
+            }
+            // Another broker was faster.
+            Ok(Reply::Rejected(Reject::TopicExists(_))) => {}
+            Ok(reply) => {
+                warn!(topic = TOPIC, ?reply, "internal topic not created");
+                return false;
+            }
             Err(error) => {
                 warn!(topic = TOPIC, %error, "internal topic not created");
                 return false;
@@ -38,7 +46,7 @@ impl Groups {
     }
 
     /// Settings as Apache Kafka gives them to this topic.
-    fn creation(&self) -> Command {
+    fn creation(&self) -> CreateTopic {
         let configs = [
             ("cleanup.policy", "compact"),
             ("compression.type", "producer"),
@@ -46,7 +54,7 @@ impl Groups {
         ];
         let configs: BTreeMap<String, String> =
             configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Command::CreateTopic(CreateTopic {
+        CreateTopic {
             name: TOPIC.to_owned(),
             id: self.0.deps.rng.uuid().as_bytes().to_vec(),
             partitions: self.0.deps.offsets_partitions,
@@ -56,6 +64,6 @@ impl Groups {
             assignments: Vec::new(),
             validate_only: false,
             now_ms: self.0.deps.clock.now_ms(),
-        })
+        }
     }
 }

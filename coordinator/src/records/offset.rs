@@ -107,8 +107,10 @@ mod tests {
 
     #[test]
     fn other_versions_are_read() {
-        let v0 = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x00\x01m\x00\x00\x00\x00\x00\x00\x00\x01";
-        let v2 = b"\x00\x02\x00\x00\x00\x00\x00\x00\x00\x05\x00\x01m\x00\x00\x00\x00\x00\x00\x00\x01";
+        let v0 =
+            b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x00\x01m\x00\x00\x00\x00\x00\x00\x00\x01";
+        let v2 =
+            b"\x00\x02\x00\x00\x00\x00\x00\x00\x00\x05\x00\x01m\x00\x00\x00\x00\x00\x00\x00\x01";
         let older = CommittedOffset { leader_epoch: -1, ..sample() };
         assert_eq!(CommittedOffset::decode(v0), Ok(older.clone()));
         assert_eq!(CommittedOffset::decode(v2), Ok(older));
@@ -120,10 +122,7 @@ mod tests {
             \x00\x00\x00\x00\x00\x00\x00\x01\
             \x01\x00\x03abc";
         assert_eq!(CommittedOffset::decode(v4), Ok(sample()));
-        assert_eq!(
-            CommittedOffset::decode(b"\x00\x05"),
-            Err(DecodeError::Version { version: 5 })
-        );
+        assert_eq!(CommittedOffset::decode(b"\x00\x05"), Err(DecodeError::Version { version: 5 }));
     }
 
     proptest! {

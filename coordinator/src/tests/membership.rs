@@ -115,6 +115,7 @@ fn who_does_not_join_again_in_time_is_out() {
         assert_eq!(bench.heartbeat(&first, 1), ErrorCode::RebalanceInProgress);
         bench.advance(9_999);
     }
+    assert_eq!(bench.heartbeat(&first, 1), ErrorCode::RebalanceInProgress);
     assert!(bench.answers.is_empty());
     bench.advance(6);
     let second = bench.joined(second);
@@ -170,7 +171,11 @@ fn a_rebalance_during_the_sync_is_told_to_who_waits() {
     assert_eq!(bench.synced(waiting).error, ErrorCode::RebalanceInProgress);
     assert_eq!(bench.synced(leading).error, ErrorCode::RebalanceInProgress);
     bench.write();
-    assert_eq!(bench.state(), Some((State::PreparingRebalance, 2)), "the late record changes nothing");
+    assert_eq!(
+        bench.state(),
+        Some((State::PreparingRebalance, 2)),
+        "the late record changes nothing"
+    );
     assert!(bench.answers.is_empty());
     for member in [&leader.member, &follower] {
         bench.send(join(member));
@@ -310,7 +315,8 @@ fn a_restarted_group_keeps_its_generation_and_members() {
 #[test]
 fn an_id_too_long_for_a_record_is_refused() {
     let mut bench = Bench::new();
-    let token = bench.send(Request::Join(JoinRequest { group: "x".repeat(40_000), ..join_request("") }));
+    let token =
+        bench.send(Request::Join(JoinRequest { group: "x".repeat(40_000), ..join_request("") }));
     assert_eq!(bench.answer(token), Response::Refused(ErrorCode::InvalidRequest));
 }
 
