@@ -6,10 +6,12 @@ use std::sync::Arc;
 use common::{NodeId, PartitionId};
 use kafka_protocol::messages::BrokerId;
 use meta::{Image, PartitionMeta, Reply, Topic};
-use protocol::ErrorCode;
+use protocol::produce::NodeEndpoint;
+use protocol::{ErrorCode, StrBytes};
 
 use crate::Context;
 use crate::api::errors::{Failure, unexpected};
+use crate::dynamic::Layers;
 
 /// The topic of committed offsets and group metadata.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -69,7 +71,7 @@ pub(crate) async fn create(ctx: &Context, new: NewTopic) -> Result<CreatedTopic,
         validate_only: new.validate_only,
         now_ms: ctx.clock.now_ms(),
     };
-    match ctx.meta.propose(command.into()).await? {
+    match ctx.meta.propose(command).await? {
         Reply::TopicCreated { id, partitions, replication_factor, .. } => {
             Ok(CreatedTopic { id, partitions, replication_factor })
         }
@@ -110,4 +112,33 @@ pub(crate) async fn auto_create(ctx: &Context, name: &str) -> Result<Arc<Topic>,
 
 fn own(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The configuration in force for a topic, when something above the topic's own overrides a default; else `None`, and
+/// the partition's is right.
+pub(crate) fn config(
+    ctx: &Context,
+    image: &Image,
+    topic: &Topic,
+) -> Option<Arc<partition::TopicConfig>> {
+    let layers = Layers::of(image, ctx.node, &ctx.settings, Some(&topic.configs));
+    if layers.is_plain() {
+        return None;
+    }
+    Some(Arc::new(partition::TopicConfig::from_configs(&layers.effective())))
+}
+
+/// Where the brokers in `nodes` listen, each once.
+pub(crate) fn endpoints(image: &Image, nodes: impl Iterator<Item = i32>) -> Vec<NodeEndpoint> {
+    let nodes: std::collections::BTreeSet<i32> = nodes.collect();
+    let endpoint = |node: i32| {
+        let broker = image.brokers.get(&NodeId(node))?;
+        Some(NodeEndpoint {
+            node_id: node,
+            host: StrBytes::from_string(broker.host.clone()),
+            port: i32::from(broker.port),
+            rack: broker.rack.clone().map(StrBytes::from_string),
+        })
+    };
+    nodes.into_iter().filter_map(endpoint).collect()
 }

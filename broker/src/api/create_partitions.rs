@@ -82,7 +82,7 @@ async fn grow(
         assignments,
         validate_only,
     };
-    match ctx.meta.propose(command.into()).await? {
+    match ctx.meta.propose(command).await? {
         Reply::PartitionsCreated { .. } => Ok(()),
         Reply::Rejected(reject) => Err(reject.into()),
         other => Err(unexpected(&other)),

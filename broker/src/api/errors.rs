@@ -34,6 +34,16 @@ pub(crate) fn unexpected(reply: &meta::Reply) -> Failure {
     Failure::new(ErrorCode::UnknownServerError, format!("unexpected reply of metadata: {reply:?}"))
 }
 
+fn of_propose(error: &meta::ProposeError) -> ErrorCode {
+    match error {
+        meta::ProposeError::NotLeader { .. } => ErrorCode::NotController,
+        meta::ProposeError::TimedOut
+        | meta::ProposeError::Unknown
+        | meta::ProposeError::Closed => ErrorCode::RequestTimedOut,
+        meta::ProposeError::TooLarge { .. } => ErrorCode::InvalidRequest,
+    }
+}
+
 fn of_reject(reject: &Reject) -> ErrorCode {
     match reject {
         Reject::TopicExists(_) => ErrorCode::TopicAlreadyExists,

@@ -68,7 +68,7 @@ async fn alter(
         replace: false,
         validate_only,
     };
-    match ctx.meta.propose(command.into()).await? {
+    match ctx.meta.propose(command).await? {
         Reply::ConfigsAltered => Ok(()),
         Reply::Rejected(reject) => Err(reject.into()),
         other => Err(unexpected(&other)),

@@ -46,7 +46,7 @@ async fn next_id(ctx: &Context) -> Result<i64, Failure> {
         return Ok(id);
     }
     let command = meta::AllocateProducerIds { node: ctx.node.0 };
-    match ctx.meta.propose(command.into()).await? {
+    match ctx.meta.propose(command).await? {
         Reply::ProducerIds { start, len } => {
             let mut block = start..start + i64::from(len);
             let id = block.next().ok_or_else(|| {

@@ -51,8 +51,8 @@ impl<'a> Layers<'a> {
         settings: &'a Settings,
         topic: Option<&'a BTreeMap<String, String>>,
     ) -> Self {
-        let broker = image.broker_configs(node);
-        let cluster = image.cluster_configs();
+        let broker = image.broker_configs.get(&Some(node));
+        let cluster = image.broker_configs.get(&None);
         Self { topic, broker, cluster, settings }
     }
 

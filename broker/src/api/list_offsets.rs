@@ -1,0 +1,79 @@
+//! ListOffsets: earliest, latest, by timestamp, by the highest timestamp.
+
+use std::collections::BTreeSet;
+
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use partition::{EpochCheck, Isolation, Listed};
+use protocol::ErrorCode;
+
+use super::{Request, Response};
+use crate::{Context, topics};
+
+pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
+    let body: ListOffsetsRequest = match request.decode() {
+        Ok(body) => body,
+        Err(close) => return close,
+    };
+    let isolation =
+        if body.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let mut response = ListOffsetsResponse::default();
+    for topic in &body.topics {
+        let twice = repeated(&topic.partitions);
+        let mut answer = ListOffsetsTopicResponse::default().with_name(topic.name.clone());
+        for wanted in &topic.partitions {
+            let listed = if twice.contains(&wanted.partition_index) {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                list(ctx, topic.name.as_str(), wanted, isolation).await
+            };
+            let mut one = ListOffsetsPartitionResponse::default()
+                .with_partition_index(wanted.partition_index)
+                .with_timestamp(-1)
+                .with_offset(-1)
+                .with_leader_epoch(-1);
+            match listed {
+                Ok(listed) => {
+                    one.timestamp = listed.timestamp;
+                    one.offset = listed.offset;
+                    one.leader_epoch = listed.leader_epoch;
+                }
+                Err(code) => {
+                    ctx.metrics.failed(request.header.key, code);
+                    one.error_code = code.code();
+                }
+            }
+            answer.partitions.push(one);
+        }
+        response.topics.push(answer);
+    }
+    request.answer(&response)
+}
+
+fn repeated(partitions: &[ListOffsetsPartition]) -> BTreeSet<i32> {
+    let mut seen = BTreeSet::new();
+    let indexes = partitions.iter().map(|one| one.partition_index);
+    indexes.filter(|index| !seen.insert(*index)).collect()
+}
+
+async fn list(
+    ctx: &Context,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<Listed, ErrorCode> {
+    let image = ctx.meta.image();
+    let topic = image.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let (id, _) = topics::partition_of(topic, wanted.partition_index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = ctx.partitions.get(id).await.map_err(|error| error.code())?;
+    match partition.check_epoch(wanted.current_leader_epoch) {
+        EpochCheck::Current => {}
+        EpochCheck::Fenced => return Err(ErrorCode::FencedLeaderEpoch),
+        EpochCheck::Unknown => return Err(ErrorCode::UnknownLeaderEpoch),
+    }
+    partition.list_offset(wanted.timestamp, isolation).await.map_err(|error| error.code())
+}
