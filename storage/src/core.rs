@@ -1,0 +1,147 @@
+//! What the log tells the storage: groups become durable, the disk fails, there is room again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::{Budget, Clock, Lsn, PartitionId, Shutdown, StreamId};
+use tokio::sync::{Notify, watch};
+
+use crate::metrics::Metrics;
+use crate::options::OnFatal;
+use crate::streams::{Run, Table};
+use crate::tail::{Evicted, Slot, Tail, TailGroup};
+use crate::types::DurableListener;
+
+/// The part of a storage that the log calls back: everything but the log itself.
+pub(crate) struct Core {
+    pub table: Table,
+    pub tail: Tail,
+    pub budget: Budget,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub on_fatal: OnFatal,
+    pub closed: AtomicBool,
+    /// Cancelled when nothing is uploaded any more.
+    pub stopped: Shutdown,
+    /// Raised whenever the log has room again.
+    pub space: watch::Sender<u64>,
+    /// Everything below is durable.
+    pub durable: watch::Sender<Lsn>,
+    /// Everything below is in committed objects, or needs no object.
+    pub covered: watch::Sender<Lsn>,
+    /// An upload of everything at or below this was asked for; 0 is nothing, else LSN + 1.
+    pub forced: AtomicU64,
+    /// Wakes the uploader.
+    pub upload: Notify,
+    pub upload_bytes_max: u64,
+}
+
+impl Core {
+    /// Takes over a group that recovery found, before the log is open.
+    pub fn recovered(&self, group: &Arc<wal::Group>) {
+        self.index(group);
+    }
+
+    /// Takes over the facts of a recovered group whose buffer was not kept.
+    pub fn recovered_metadata(&self, first: Lsn, slot: Slot, runs: Vec<(StreamId, Run)>) {
+        self.tail.push_metadata(first, slot);
+        self.push_runs(runs);
+    }
+
+    /// Puts a durable group into the tail cache and its entries into their streams. Returns the listeners to call.
+    fn index(&self, group: &Arc<wal::Group>) -> Vec<Arc<dyn DurableListener>> {
+        let tail = Arc::new(TailGroup::new(group.clone(), &self.budget));
+        let runs = tail.runs();
+        let bytes = runs.iter().map(|(_, run)| run.bytes).sum();
+        // Cache first, streams after: who sees the new end finds the bytes.
+        let evicted = self.tail.push(tail, group.end(), bytes, self.clock.elapsed());
+        let listeners = self.push_runs(runs);
+        let crossed = evicted.pending_bytes.start < self.upload_bytes_max
+            && evicted.pending_bytes.end >= self.upload_bytes_max;
+        self.forget(&evicted);
+        self.metrics.pending(self.tail.pending_bytes());
+        self.metrics.tail_bytes(self.tail.cached_bytes());
+        let forced = self.forced.load(Ordering::Acquire);
+        if crossed || evicted.first_pending || forced > 0 {
+            self.upload.notify_one();
+        }
+        listeners
+    }
+
+    fn push_runs(&self, runs: Vec<(StreamId, Run)>) -> Vec<Arc<dyn DurableListener>> {
+        let mut listeners = Vec::new();
+        let mut rest = runs.as_slice();
+        while let Some(partition) = rest.first().map(|(stream, _)| stream.partition) {
+            let len = rest.partition_point(|(stream, _)| stream.partition == partition);
+            let (mine, after) = rest.split_at(len);
+            let slot = self.table.get_or_create(partition);
+            let mut state = slot.state.lock();
+            for (stream, run) in mine {
+                state.stream(stream.kind).push(*run);
+            }
+            listeners.extend(state.listener.clone());
+            rest = after;
+        }
+        listeners
+    }
+
+    /// Forgets the runs of evicted groups that are in objects.
+    pub fn forget(&self, evicted: &Evicted) {
+        self.metrics.evicted(evicted.count);
+        if evicted.groups.is_empty() {
+            return;
+        }
+        let horizon = self.tail.horizon();
+        for group in &evicted.groups {
+            for (stream, _) in group.runs() {
+                self.prune(stream.partition, horizon);
+            }
+        }
+    }
+
+    /// Forgets runs of `partition` below `horizon`, and the partition when nothing of it is left.
+    pub fn prune(&self, partition: PartitionId, horizon: Lsn) {
+        let Some(slot) = self.table.get(partition) else { return };
+        let idle = {
+            let mut state = slot.state.lock();
+            state.streams.iter_mut().for_each(|stream| stream.prune(horizon));
+            !state.opened && state.streams.iter().all(|stream| stream.runs.is_empty())
+        };
+        if idle {
+            self.table.forget_if_idle(partition);
+        }
+    }
+
+    /// Ends everything: nothing is appended, uploaded or acknowledged from now on.
+    pub fn fatal(&self, line: &str) {
+        self.closed.store(true, Ordering::Release);
+        self.stopped.cancel();
+        self.upload.notify_one();
+        (self.on_fatal)(line);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl wal::Listener for Core {
+    /// Nothing: a group is of use only when it is durable.
+    fn sealed(&self, _group: Arc<wal::Group>) {}
+
+    fn durable(&self, group: &Arc<wal::Group>, durable: Lsn) {
+        let listeners = self.index(group);
+        self.durable.send_replace(durable);
+        for listener in listeners {
+            listener.durable(durable);
+        }
+    }
+
+    fn failed(&self, error: &wal::Error) {
+        self.fatal(&format!("write-ahead log failed: {error}"));
+    }
+
+    fn space(&self) {
+        self.space.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

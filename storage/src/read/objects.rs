@@ -1,0 +1,399 @@
+//! Reads from objects: which blocks, in one request where they lie back to back, with read-ahead, checked, cached.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{ObjectId, Reservation, StreamId};
+use meta::ObjectRange;
+use object_store::{Error, ObjectStoreExt};
+use parking_lot::Mutex;
+use tokio::time::{sleep, timeout};
+
+use super::Reader;
+use super::cache::{Cached, Held, Key};
+use super::collect::Collector;
+use crate::error::ReadError;
+use crate::key::data_key;
+use crate::object::{Block, BlockInfo, Damage, FOOTER_BYTES, ObjectIndex};
+use crate::types::{Class, Read};
+
+/// Objects opened by one read.
+const OBJECTS_MAX: u32 = 8;
+/// Streams whose reading is watched for read-ahead; at the bound all are forgotten.
+const WATCHED_MAX: usize = 1024;
+/// First read-ahead, when a read goes on where the last one ended.
+const AHEAD_BYTES_MIN: u64 = 1 << 20;
+
+/// Where each (stream, class) read last, and how far ahead the next read may go.
+#[derive(Default)]
+pub(crate) struct ReadAhead(Mutex<BTreeMap<(StreamId, Class), (i64, u64)>>);
+
+impl ReadAhead {
+    /// Bytes to read beyond what was asked: doubles with each read that goes on where the last one ended.
+    fn window(&self, stream: StreamId, class: Class, from: i64, bytes_max: u64) -> u64 {
+        let watched = self.0.lock();
+        match watched.get(&(stream, class)) {
+            Some((next, window)) if *next == from => {
+                window.saturating_mul(2).clamp(AHEAD_BYTES_MIN, bytes_max.max(AHEAD_BYTES_MIN))
+            }
+            _ => 0,
+        }
+    }
+
+    fn note(&self, stream: StreamId, class: Class, next: i64, window: u64) {
+        let mut watched = self.0.lock();
+        if watched.len() >= WATCHED_MAX {
+            watched.clear();
+        }
+        watched.insert((stream, class), (next, window));
+    }
+}
+
+/// Why an object did not give a range.
+enum Failure {
+    NotFound,
+    Damaged(Damage),
+    Other(ReadError),
+}
+
+impl From<Damage> for Failure {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
+}
+
+impl Reader {
+    /// Reads `[from, until)`, all of it below the committed end.
+    pub(super) async fn read_objects(
+        &self,
+        stream: StreamId,
+        from: i64,
+        until: i64,
+        bytes_max: u64,
+        class: Class,
+    ) -> Result<Read, ReadError> {
+        let ahead = self.ahead.window(stream, class, from, self.options.read_ahead_bytes_max);
+        let mut collector = Collector::new(from, until, bytes_max);
+        let (mut opened, mut fresh, mut gone) = (0, false, None);
+        while collector.next() < until && !collector.is_full() && opened < OBJECTS_MAX {
+            let at = collector.next();
+            let part = self.indexes.at(stream, at, fresh).await?;
+            if at < part.start {
+                if !collector.is_empty() {
+                    break;
+                }
+                return Err(ReadError::BelowStart { stream, offset: at, start: part.start });
+            }
+            if let Some((_, end)) = part.lost.iter().find(|(start, end)| *start <= at && at < *end) {
+                collector.pass(*end);
+                continue;
+            }
+            let Some(range) = part.objects.iter().find(|r| r.start <= at && at < r.end) else {
+                if fresh {
+                    let committed_end = part.committed_end;
+                    return self.refuse(ReadError::Uncovered { stream, offset: at, committed_end });
+                }
+                fresh = true;
+                continue;
+            };
+            if gone == Some(range.object) {
+                let (object, start, end) = (range.object, range.start, range.end);
+                return self.refuse(ReadError::Missing { object, stream, start, end });
+            }
+            opened += 1;
+            match self.read_range(stream, range, &mut collector, at, until, ahead, class).await {
+                Ok(true) => fresh = false,
+                Ok(false) => break,
+                // Asked once more: what metadata lists now is there, or it is missing.
+                Err(Failure::NotFound) => (fresh, gone) = (true, Some(range.object)),
+                Err(_) if !collector.is_empty() => break,
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Damaged(damage)) => return self.refuse(corrupt(stream, range, &damage)),
+            }
+        }
+        let read = collector.finish();
+        self.ahead.note(stream, class, read.next, ahead);
+        Ok(read)
+    }
+
+    fn refuse<T>(&self, error: ReadError) -> Result<T, ReadError> {
+        self.core.metrics.error("refused_range");
+        tracing::error!(%error, "a range of a stream is refused");
+        Err(error)
+    }
+
+    /// Collects from one object. True when it was read to the end of its range.
+    #[expect(clippy::too_many_arguments, reason = "the parameters of one read, passed on")]
+    async fn read_range(
+        &self,
+        stream: StreamId,
+        range: &ObjectRange,
+        collector: &mut Collector,
+        from: i64,
+        until: i64,
+        ahead: u64,
+        class: Class,
+    ) -> Result<bool, Failure> {
+        let until = until.min(range.end);
+        let index = self.object_index(range, class).await?;
+        let blocks = index.value.blocks_of(stream, from, until);
+        let covered = blocks.first().is_some_and(|block| block.start <= from)
+            && blocks.last().is_some_and(|block| block.end >= until);
+        if !covered {
+            return Err(Damage::Field { part: "block index" }.into());
+        }
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let (loaded, count) = self.load(range.object, rest, collector, ahead, class).await?;
+            for (block, info) in loaded.iter().zip(rest) {
+                if !collector.block(&block.value, info.end) {
+                    return Ok(collector.next() >= until && !collector.is_full());
+                }
+            }
+            rest = &rest[count..];
+            if collector.is_full() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Loads the first blocks of `rest`: what the collector still wants and `ahead` bytes more, bounded.
+    async fn load(
+        &self,
+        object: ObjectId,
+        rest: &[BlockInfo],
+        collector: &Collector,
+        ahead: u64,
+        class: Class,
+    ) -> Result<(Vec<Arc<Held<Block>>>, usize), Failure> {
+        let bytes_max = self.options.read_ahead_bytes_max;
+        let wanted = collector.wanted().saturating_add(ahead).min(bytes_max);
+        let mut bytes = 0_u64;
+        let mut count = 0;
+        for info in rest {
+            // A block that lies apart would be a request of its own: only when it is wanted.
+            let adjacent = count == 0 || rest[count - 1].position + rest[count - 1].length == info.position;
+            let fits = bytes.saturating_add(info.length) <= bytes_max && bytes < wanted;
+            if count > 0 && (!fits || !adjacent) {
+                break;
+            }
+            bytes += info.length;
+            count += 1;
+        }
+        let blocks = self.blocks(object, &rest[..count], class).await?;
+        Ok((blocks, count))
+    }
+
+    async fn blocks(
+        &self,
+        object: ObjectId,
+        infos: &[BlockInfo],
+        class: Class,
+    ) -> Result<Vec<Arc<Held<Block>>>, Failure> {
+        let cached = |info: &BlockInfo| match self.cache.get(&Key::Block(object, info.position)) {
+            Some(Cached::Block(block)) => Some(block),
+            _ => None,
+        };
+        let mut blocks: Vec<_> = infos.iter().map(cached).collect();
+        let missing: Vec<_> = (0..infos.len()).filter(|index| blocks[*index].is_none()).collect();
+        if missing.is_empty() {
+            self.core.metrics.hit("block");
+        } else {
+            self.core.metrics.block_cache_misses.inc_by(missing.len() as u64);
+            let loaded = self.fetch_blocks(object, infos, &missing, class).await?;
+            for (index, block) in missing.into_iter().zip(loaded) {
+                blocks[index] = Some(block);
+            }
+        }
+        Ok(blocks.into_iter().flatten().collect())
+    }
+
+    async fn fetch_blocks(
+        &self,
+        object: ObjectId,
+        infos: &[BlockInfo],
+        missing: &[usize],
+        class: Class,
+    ) -> Result<Vec<Arc<Held<Block>>>, Failure> {
+        let range = |index: &usize| {
+            let info = &infos[*index];
+            info.position..info.position + info.length
+        };
+        let ranges: Vec<_> = missing.iter().map(range).collect();
+        let mut tries = 0;
+        loop {
+            let held = self.reserve(ranges.iter().map(|range| range.end - range.start).sum());
+            let found = self.get(object, &ranges, class).await?;
+            let parsed = missing.iter().zip(found).map(|(index, bytes)| {
+                let bytes = alone(bytes);
+                Block::parse(&bytes, &infos[*index]).map(|block| (infos[*index].position, block))
+            });
+            let parsed: Result<Vec<_>, Damage> = parsed.collect();
+            drop(held);
+            match parsed {
+                Ok(blocks) => return Ok(self.keep(object, blocks)),
+                // Once more: the damage may have happened on the way.
+                Err(damage) if tries > 0 => return Err(damage.into()),
+                Err(_) => tries += 1,
+            }
+        }
+    }
+
+    fn keep(&self, object: ObjectId, blocks: Vec<(u64, Block)>) -> Vec<Arc<Held<Block>>> {
+        let mut out = Vec::with_capacity(blocks.len());
+        for (position, value) in blocks {
+            let (held, fits) = self.hold(value.bytes_held());
+            let block = Arc::new(Held { value, held });
+            if fits {
+                self.cache.insert(Key::Block(object, position), Cached::Block(block.clone()));
+            }
+            out.push(block);
+        }
+        self.core.metrics.block_cache_bytes(self.cache.bytes());
+        out
+    }
+
+    /// Counts bytes that are to be cached; false when the budget has no room and they are used once only.
+    fn hold(&self, bytes: u64) -> (Reservation, bool) {
+        match self.core.budget.reserve(bytes) {
+            Ok(held) => {
+                if self.core.budget.used() < self.core.budget.bytes_max() / 2 {
+                    self.cache.grow();
+                }
+                (held, true)
+            }
+            Err(_) => {
+                self.cache.shrink(bytes);
+                match self.core.budget.reserve(bytes) {
+                    Ok(held) => (held, true),
+                    Err(_) => (self.core.budget.force(bytes), false),
+                }
+            }
+        }
+    }
+
+    /// Makes room for bytes on their way; the number of requests in flight bounds what is forced.
+    fn reserve(&self, bytes: u64) -> Reservation {
+        self.core.budget.reserve(bytes).unwrap_or_else(|_| {
+            self.cache.shrink(bytes);
+            let evicted = self.core.tail.evict(bytes);
+            self.core.forget(&evicted);
+            self.core.budget.force(bytes)
+        })
+    }
+
+    async fn object_index(
+        &self,
+        range: &ObjectRange,
+        class: Class,
+    ) -> Result<Arc<Held<ObjectIndex>>, Failure> {
+        let key = Key::Index(range.object);
+        if let Some(Cached::Index(index)) = self.cache.get(&key) {
+            return Ok(index);
+        }
+        let (at, end) = (range.facts.index_at, range.facts.bytes);
+        if at >= end || end - at < FOOTER_BYTES as u64 {
+            return Err(Damage::Field { part: "metadata of the object" }.into());
+        }
+        let mut tries = 0;
+        let index = loop {
+            let tail = self.get(range.object, std::slice::from_ref(&(at..end)), class).await?;
+            let parsed = tail.first().ok_or(Damage::Short { part: "footer" });
+            let parsed = parsed.and_then(|tail| ObjectIndex::parse(tail));
+            match parsed.and_then(|index| agree(&index, range).map(|()| index)) {
+                Ok(index) => break index,
+                Err(damage) if tries > 0 => return Err(damage.into()),
+                Err(_) => tries += 1,
+            }
+        };
+        let (held, fits) = self.hold(index.bytes_held());
+        let index = Arc::new(Held { value: index, held });
+        if fits {
+            self.cache.insert(key, Cached::Index(index.clone()));
+        }
+        Ok(index)
+    }
+
+    /// Gets ranges of an object, with retries.
+    async fn get(
+        &self,
+        object: ObjectId,
+        ranges: &[Range<u64>],
+        class: Class,
+    ) -> Result<Vec<Bytes>, Failure> {
+        let key = data_key(&self.prefix, object);
+        let mut tries = 0;
+        loop {
+            let reason = {
+                let _permit = self.permits.one(class).await;
+                self.core.metrics.gets.inc();
+                match timeout(self.options.read_timeout, self.store.get_ranges(&key, ranges)).await {
+                    Ok(Ok(found)) => {
+                        let bytes = found.iter().map(|bytes| bytes.len() as u64).sum();
+                        self.core.metrics.get_bytes.inc_by(bytes);
+                        return Ok(found);
+                    }
+                    Ok(Err(Error::NotFound { .. })) => {
+                        self.forget_object(object, ranges);
+                        return Err(Failure::NotFound);
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "the object store took too long".to_owned(),
+                }
+            };
+            self.core.metrics.error("get");
+            tries += 1;
+            if tries >= self.options.read_tries_max {
+                return Err(self.explain(&key, ranges, reason).await);
+            }
+            sleep(crate::upload::backoff(&self.options, &self.rng, tries)).await;
+        }
+    }
+
+    fn forget_object(&self, object: ObjectId, ranges: &[Range<u64>]) {
+        self.cache.remove(&Key::Index(object));
+        ranges.iter().for_each(|range| self.cache.remove(&Key::Block(object, range.start)));
+    }
+
+    /// A range that cannot be got because the object is too short is damage, not an outage.
+    async fn explain(
+        &self,
+        key: &object_store::path::Path,
+        ranges: &[Range<u64>],
+        reason: String,
+    ) -> Failure {
+        let size = timeout(self.options.read_timeout, self.store.head(key)).await;
+        let wanted = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+        match size {
+            Ok(Ok(found)) if found.size < wanted => Damage::Short { part: "object" }.into(),
+            Ok(Err(Error::NotFound { .. })) => Failure::NotFound,
+            _ => Failure::Other(ReadError::Unavailable(reason)),
+        }
+    }
+}
+
+/// The object is the one metadata means.
+fn agree(index: &ObjectIndex, range: &ObjectRange) -> Result<(), Damage> {
+    let footer = &index.footer;
+    let same = footer.object == range.object
+        && footer.size == range.facts.bytes
+        && footer.index_at == range.facts.index_at
+        && footer.crc == range.facts.footer_crc;
+    if same { Ok(()) } else { Err(Damage::Field { part: "footer" }) }
+}
+
+fn corrupt(stream: StreamId, range: &ObjectRange, damage: &Damage) -> ReadError {
+    let (start, end) = match damage {
+        Damage::Payload { start, end } => (*start, *end),
+        _ => (range.start, range.end),
+    };
+    ReadError::Corrupt { object: range.object, stream, start, end, reason: damage.to_string() }
+}
+
+/// A buffer of its own: a slice of a larger answer would keep all of that in memory.
+fn alone(bytes: Bytes) -> Bytes {
+    if bytes.is_unique() { bytes } else { Bytes::copy_from_slice(&bytes) }
+}
