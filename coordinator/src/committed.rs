@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::effect::Record;
 use crate::records::{CommittedOffset, DecodeError, GroupMetadata, Key};
 
 /// All groups of a shard as their records describe them.
@@ -63,6 +66,44 @@ impl Committed {
         }
     }
 
+    /// The fewest records that replay to this image.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.groups.iter().flat_map(|(id, group)| group.records(id))
+    }
+
+    /// The image as a snapshot, which [`Self::restore`] reads: records back to back.
+    ///
+    /// ```text
+    /// | key length: u32 | key | value length: u32 | value |   ... little-endian, no tombstones
+    /// ```
+    ///
+    /// # Panics
+    /// When a record is 4 GiB or larger; frames are far smaller.
+    #[must_use]
+    pub fn snapshot(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        for record in self.records() {
+            for part in [&record.key, &record.value.unwrap_or_default()] {
+                out.put_u32_le(u32::try_from(part.len()).expect("a record below 4 GiB"));
+                out.put_slice(part);
+            }
+        }
+        out.freeze()
+    }
+
+    /// Replays a snapshot into this image, which must be empty.
+    ///
+    /// # Errors
+    /// When the bytes are not a snapshot; the image is of no use then.
+    pub fn restore(&mut self, mut snapshot: &[u8]) -> Result<(), DecodeError> {
+        while !snapshot.is_empty() {
+            let key = snapshot_part(&mut snapshot)?;
+            let value = snapshot_part(&mut snapshot)?;
+            self.replay(key, Some(value))?;
+        }
+        Ok(())
+    }
+
     /// The group `id`, if any record of it is alive.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&CommittedGroup> {
@@ -75,7 +116,31 @@ impl Committed {
     }
 }
 
+fn snapshot_part<'a>(snapshot: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let short = DecodeError::Short { field: "snapshot" };
+    let (length, rest) = snapshot.split_first_chunk::<4>().ok_or(short.clone())?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| short.clone())?;
+    let (part, rest) = rest.split_at_checked(length).ok_or(short)?;
+    *snapshot = rest;
+    Ok(part)
+}
+
 impl CommittedGroup {
+    fn records(&self, id: &str) -> impl Iterator<Item = Record> {
+        let metadata = self.metadata.iter().map(move |metadata| Record {
+            key: Key::Group { group: id.to_owned() }.encode(),
+            value: Some(metadata.encode()),
+        });
+        let offsets = self.offsets.iter().flat_map(move |(topic, partitions)| {
+            partitions.iter().map(move |(partition, offset)| {
+                let (group, topic) = (id.to_owned(), topic.clone());
+                let key = Key::Offset { group, topic, partition: *partition };
+                Record { key: key.encode(), value: Some(offset.encode()) }
+            })
+        });
+        metadata.chain(offsets)
+    }
+
     fn forget(&mut self, topic: &str, partition: i32) {
         let Some(partitions) = self.offsets.get_mut(topic) else { return };
         partitions.remove(&partition);

@@ -54,6 +54,14 @@ impl Shard {
         self.committed.replay(key, value)
     }
 
+    /// Loads a snapshot ([`Committed::snapshot`]) in place of the records it was made of.
+    ///
+    /// # Errors
+    /// When the bytes are not a snapshot; the shard must not be used then.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), DecodeError> {
+        self.committed.restore(snapshot)
+    }
+
     /// All records are replayed: sessions of the members begin.
     pub fn loaded(&mut self, now: Time) -> Vec<Effect> {
         self.context.now = now;

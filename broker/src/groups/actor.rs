@@ -9,19 +9,30 @@ use coordinator::{Effect, Record, Response, Shard, Time, Token, WriteError, Writ
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use partition::{AppendError, Gone, Origin, Partition};
+use partition::{AppendError, Gone, Origin, Partition, StateKind};
 use protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::load::SNAPSHOT_VERSION;
 use super::{Ask, Groups, batch, load};
 
 /// Requests taken in one go before their writes are started.
 const GO_MAX: usize = 64;
 
+/// Bytes of batches after which the image is written to the state stream, so that loading reads it and a short tail. A
+/// large image waits for twice its own size, so that snapshots never write more than the log.
+const SNAPSHOT_LOG_BYTES_MIN: usize = 1 << 20;
+
+/// A batch that has passed the gate.
+struct Durable {
+    end_offset: i64,
+    bytes: usize,
+}
+
 /// How a write ended; `Err` when nobody can say.
-type Outcome = (WriteId, Instant, Result<Result<(), WriteError>, Gone>);
+type Outcome = (WriteId, Instant, Result<Result<Durable, WriteError>, Gone>);
 
 /// Runs the shard `id` until shutdown or until this broker loses the partition.
 pub(super) async fn run(
@@ -59,6 +70,9 @@ pub(super) async fn run(
         unsent: VecDeque::new(),
         in_flight: FuturesOrdered::new(),
         groups_counted: 0,
+        replayed_to: None,
+        unsnapped_bytes: 0,
+        snapshot_bytes: 0,
     };
     let effects = actor.shard.loaded(actor.now());
     let mut end = actor.execute(effects);
@@ -85,6 +99,11 @@ struct Actor {
     /// Writes under way, in order; bounded likewise.
     in_flight: FuturesOrdered<BoxFuture<'static, Outcome>>,
     groups_counted: i64,
+    /// First offset that the image does not contain; `None` until the first write.
+    replayed_to: Option<i64>,
+    /// Bytes of the batches behind the last snapshot of this task.
+    unsnapped_bytes: usize,
+    snapshot_bytes: usize,
 }
 
 /// Why a task ends.
@@ -207,7 +226,7 @@ impl Actor {
         let (write, started) = (*write, Instant::now());
         let appended = match built {
             Ok(checked) => match self.partition.append(checked, Origin::Coordinator) {
-                Ok(appended) => Ok(appended.done),
+                Ok(appended) => Ok((appended, checked.len())),
                 Err(error) if error.waits_for_space() || matches!(error, AppendError::Gone(_)) => {
                     return Err(error);
                 }
@@ -220,7 +239,10 @@ impl Actor {
         };
         self.unsent.pop_front();
         self.in_flight.push_back(match appended {
-            Ok(done) => Box::pin(async move { (write, started, done.await.map(Ok)) }),
+            Ok((appended, bytes)) => Box::pin(async move {
+                let durable = Durable { end_offset: appended.end_offset, bytes };
+                (write, started, appended.done.await.map(|()| Ok(durable)))
+            }),
             Err(error) => {
                 self.groups.0.metrics.append_errors.inc();
                 let refused = Ok(Err(WriteError(error)));
@@ -231,13 +253,35 @@ impl Actor {
     }
 
     fn written(&mut self, (write, started, outcome): Outcome) -> Option<End> {
-        match outcome {
-            Ok(result) => {
-                self.groups.0.metrics.append_duration.observe(started.elapsed().as_secs_f64());
-                let effects = self.shard.written(self.now(), write, result);
-                self.execute(effects)
+        let result = match outcome {
+            Ok(result) => result,
+            Err(gone) => return Some(End::Gone(gone)),
+        };
+        self.groups.0.metrics.append_duration.observe(started.elapsed().as_secs_f64());
+        let outcome = result.as_ref().map(|_| ()).map_err(|error| *error);
+        let effects = self.shard.written(self.now(), write, outcome);
+        let end = self.execute(effects);
+        if let Ok(durable) = result {
+            self.replayed_to = Some(durable.end_offset);
+            self.unsnapped_bytes += durable.bytes;
+            if self.unsnapped_bytes >= SNAPSHOT_LOG_BYTES_MIN.max(2 * self.snapshot_bytes) {
+                self.snapshot();
             }
-            Err(gone) => Some(End::Gone(gone)),
+        }
+        end
+    }
+
+    /// Queues the image as it is below `replayed_to`. Losing a snapshot costs the next start a longer replay.
+    fn snapshot(&mut self) {
+        let Some(offset) = self.replayed_to else { return };
+        let payload = self.shard.committed().snapshot();
+        self.unsnapped_bytes = 0;
+        self.snapshot_bytes = payload.len();
+        let queued =
+            self.partition.append_state(StateKind::GROUPS, SNAPSHOT_VERSION, offset, payload);
+        match queued {
+            Ok(_) => self.groups.0.deps.storage.kick(),
+            Err(error) => debug!(partition = self.partition.id().index, %error, "no snapshot"),
         }
     }
 
@@ -268,7 +312,11 @@ impl Actor {
         self.groups.0.metrics.groups.dec_by(self.groups_counted);
         let index = self.partition.id().index;
         match end {
-            End::Shutdown => debug!(partition = index, "group coordinator stopped"),
+            End::Shutdown => {
+                // The next start replays nothing.
+                self.snapshot();
+                debug!(partition = index, "group coordinator stopped");
+            }
             End::Gone(gone) => info!(partition = index, %gone, "group coordinator resigned"),
         }
         let effects = self.shard.close(ErrorCode::NotCoordinator);

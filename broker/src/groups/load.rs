@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::PartitionId;
+use coordinator::records::DecodeError;
 use coordinator::{Replayed, Shard};
-use partition::{Isolation, Partition, ReadRequest};
-use protocol::batch;
+use partition::{BatchReader, Isolation, Partition, ReadRequest, StateKind};
 use storage::Class;
 use tracing::warn;
 
@@ -14,8 +15,8 @@ use super::Groups;
 /// Bytes of one read while loading.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
-/// Uncompressed records of one batch. Coordinators write none that come near it.
-const BATCH_BYTES_MAX: usize = 64 << 20;
+/// Version of the payload of a snapshot.
+pub(super) const SNAPSHOT_VERSION: u16 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
@@ -25,6 +26,8 @@ pub(super) enum LoadError {
     Read(#[from] partition::ReadError),
     #[error("the batch at offset {offset} cannot be read: {reason}")]
     Batch { offset: i64, reason: String },
+    #[error("the snapshot for offset {offset} and on cannot be read: {reason}")]
+    Snapshot { offset: i64, reason: String },
 }
 
 impl LoadError {
@@ -33,7 +36,8 @@ impl LoadError {
         match self {
             Self::Open(partition::OpenError::Corrupt { .. })
             | Self::Read(partition::ReadError::Corrupt { .. })
-            | Self::Batch { .. } => true,
+            | Self::Batch { .. }
+            | Self::Snapshot { .. } => true,
             Self::Open(
                 partition::OpenError::Unknown { .. }
                 | partition::OpenError::Gone(_)
@@ -48,17 +52,25 @@ impl LoadError {
     }
 }
 
-/// Opens the partition and replays it.
+/// Opens the partition and replays it: the newest snapshot, then what came after it.
 pub(super) async fn load(
     groups: &Groups,
     id: PartitionId,
 ) -> Result<(Arc<Partition>, Shard), LoadError> {
     let deps = &groups.0.deps;
     let partition = deps.partitions.get(id).await?;
-    let mut shard = Shard::new(deps.settings.clone(), deps.rng.fork());
     let offsets = partition.offsets();
-    let mut unknown = 0u64;
+    let mut shard = Shard::new(deps.settings.clone(), deps.rng.fork());
     let mut at = offsets.log_start;
+    let snapshot = partition.read_state(StateKind::GROUPS, offsets.high_watermark).await?;
+    // A snapshot of a version that this build does not know is passed over: the log says the same.
+    if let Some(snapshot) = snapshot.filter(|found| found.version == SNAPSHOT_VERSION) {
+        let damaged =
+            |error: DecodeError| LoadError::Snapshot { offset: at, reason: error.to_string() };
+        shard.restore(&snapshot.payload).map_err(damaged)?;
+        at = at.max(snapshot.valid_for);
+    }
+    let mut unknown = 0u64;
     while at < offsets.high_watermark {
         let request = ReadRequest {
             offset: at,
@@ -84,16 +96,14 @@ pub(super) async fn load(
 }
 
 /// Replays one batch; returns how many records are of an unknown kind.
-fn replay(shard: &mut Shard, bytes: &bytes::Bytes, offset: i64) -> Result<u64, LoadError> {
+fn replay(shard: &mut Shard, bytes: &Bytes, offset: i64) -> Result<u64, LoadError> {
     let bad = |reason: String| LoadError::Batch { offset, reason };
-    let header = batch::Header::parse(bytes).map_err(|error| bad(error.to_string()))?;
-    if header.attributes.control() {
+    let batch = BatchReader::open(bytes).map_err(|error| bad(error.to_string()))?;
+    if batch.is_control() {
         return Ok(0);
     }
-    let payload = batch::payload(bytes, &header, BATCH_BYTES_MAX);
-    let payload = payload.map_err(|error| bad(error.to_string()))?;
     let mut unknown = 0;
-    for record in batch::Records::new(&payload, header.record_count) {
+    for record in batch.records() {
         let record = record.map_err(|error| bad(error.to_string()))?;
         let key = record.key.ok_or_else(|| bad("a record has no key".to_owned()))?;
         match shard.replay(key, record.value).map_err(|error| bad(error.to_string()))? {
@@ -128,7 +138,7 @@ mod tests {
             Record { key: key.encode(), value: Some(offset.encode()) },
             Record { key: other.encode(), value: Some(offset.encode()) },
             Record { key: other.encode(), value: None },
-            Record { key: bytes::Bytes::from_static(b"\x00\x63new"), value: None },
+            Record { key: Bytes::from_static(b"\x00\x63new"), value: None },
         ];
         let bytes = encode(&records, 7).expect("small");
         let mut shard = Shard::new(Settings::default(), Rng::seeded(1));
@@ -141,7 +151,7 @@ mod tests {
     #[test]
     fn a_damaged_record_is_named() {
         let key = Key::Group { group: "g".into() }.encode();
-        let value = Some(bytes::Bytes::from_static(b"\x00\x03\x00"));
+        let value = Some(Bytes::from_static(b"\x00\x03\x00"));
         let bytes = encode(&[Record { key, value }], 7).expect("small");
         let mut shard = Shard::new(Settings::default(), Rng::seeded(1));
         let error = replay(&mut shard, &bytes, 42).expect_err("damaged");

@@ -240,9 +240,12 @@ proptest! {
         for step in &steps {
             world.run(step);
         }
-        // The image of a living shard and of one that replays its log are the same.
+        // The image of a living shard, of one that replays its log, and of one that restores a snapshot are the same.
         let before = world.bench.shard.committed().clone();
         world.bench.restart(0);
         prop_assert_eq!(world.bench.shard.committed(), &before);
+        let mut restored = Committed::default();
+        prop_assert_eq!(restored.restore(&before.snapshot()), Ok(()));
+        prop_assert_eq!(&restored, &before);
     }
 }

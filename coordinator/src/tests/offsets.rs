@@ -194,3 +194,23 @@ fn a_deleted_topic_takes_its_offsets_along() {
     assert_eq!(bench.fetched(token).0, -1);
     assert!(bench.shard.topics().is_empty());
 }
+
+#[test]
+fn a_snapshot_is_small_and_a_damaged_one_is_refused() {
+    let mut bench = Bench::new();
+    let member = bench.stable();
+    for offset in 0..100 {
+        bench.send(commit(&member, 1, offset));
+    }
+    let image = bench.shard.committed();
+    assert_eq!(image.records().count(), 2, "one generation, one offset");
+    let snapshot = image.snapshot();
+    let mut restored = Committed::default();
+    assert_eq!(restored.restore(&snapshot), Ok(()));
+    assert_eq!(&restored, image);
+    for end in 1..snapshot.len() {
+        let cut = Committed::default().restore(&snapshot[..end]);
+        let whole_first = usize::from(snapshot[0]) + 8;
+        assert!(cut.is_err() || end > whole_first, "{end}");
+    }
+}
