@@ -17,4 +17,4 @@ mod topics;
 pub use api::{Request, Response};
 pub use context::Context;
 pub use place::{DataDir, PlaceError};
-pub use start::{Exit, Running, StartError, start};
+pub use start::{Exit, OpenStore, Running, StartError, open_local, open_url, start};

@@ -47,7 +47,7 @@ pub(crate) struct NewTopic {
     pub partitions: u32,
     pub replication_factor: i16,
     pub configs: BTreeMap<String, String>,
-    pub assignments: Vec<meta::Assignment>,
+    pub assignments: Vec<meta::command::Assignment>,
     pub validate_only: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct CreatedTopic {
 
 /// Creates a topic whose name and configuration were checked.
 pub(crate) async fn create(ctx: &Context, new: NewTopic) -> Result<CreatedTopic, Failure> {
-    let command = meta::CreateTopic {
+    let command = meta::command::CreateTopic {
         internal: is_internal(&new.name),
         name: new.name,
         id: ctx.rng.uuid().as_bytes().to_vec(),

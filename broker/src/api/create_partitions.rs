@@ -73,10 +73,10 @@ async fn grow(
         for (partition, one) in (have..).zip(given) {
             let partition = u32::try_from(partition).unwrap_or(u32::MAX);
             let replicas = one.broker_ids.iter().map(|id| id.0).collect();
-            assignments.push(meta::Assignment { partition, replicas });
+            assignments.push(meta::command::Assignment { partition, replicas });
         }
     }
-    let command = meta::CreatePartitions {
+    let command = meta::command::CreatePartitions {
         id: topic.id.as_bytes().to_vec(),
         total: u32::try_from(total).unwrap_or(u32::MAX),
         assignments,

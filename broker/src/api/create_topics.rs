@@ -121,12 +121,12 @@ fn manual(topic: &CreatableTopic) -> Result<(u32, i16), Failure> {
 
 fn assignment(
     given: &kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment,
-) -> Result<meta::Assignment, Failure> {
+) -> Result<meta::command::Assignment, Failure> {
     let partition = u32::try_from(given.partition_index).map_err(|_| {
         let why = format!("Invalid partition index {}.", given.partition_index);
         Failure::new(ErrorCode::InvalidReplicaAssignment, why)
     })?;
-    Ok(meta::Assignment { partition, replicas: given.broker_ids.iter().map(|id| id.0).collect() })
+    Ok(meta::command::Assignment { partition, replicas: given.broker_ids.iter().map(|id| id.0).collect() })
 }
 
 fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Failure> {

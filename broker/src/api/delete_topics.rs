@@ -56,7 +56,7 @@ async fn delete(ctx: &Context, name: Option<&str>, id: Uuid) -> Result<(String, 
     let missing = |code| Failure::new(code, "This server does not host this topic-partition.");
     let topic = topic.map_err(missing)?;
     let command =
-        meta::DeleteTopic { id: topic.id.as_bytes().to_vec(), now_ms: ctx.clock.now_ms() };
+        meta::command::DeleteTopic { id: topic.id.as_bytes().to_vec(), now_ms: ctx.clock.now_ms() };
     match ctx.meta.propose(command).await? {
         Reply::TopicDeleted { name, .. } => Ok((name, topic.id)),
         Reply::Rejected(reject) => Err(reject.into()),

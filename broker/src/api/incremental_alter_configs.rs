@@ -7,7 +7,8 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 };
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use meta::{ConfigOp, ConfigOpKind, Reply, ResourceKind};
+use meta::Reply;
+use meta::command::{ConfigOp, ConfigOpKind, ResourceKind};
 use protocol::{ApiKey, ErrorCode, StrBytes};
 
 use super::describe_configs::resource;
@@ -61,7 +62,7 @@ async fn alter(
         }
         ops.push(operation(kind, config)?);
     }
-    let command = meta::AlterConfigs {
+    let command = meta::command::AlterConfigs {
         kind: kind as i32,
         name: resource.resource_name.to_string(),
         ops,

@@ -45,7 +45,7 @@ async fn next_id(ctx: &Context) -> Result<i64, Failure> {
     if let Some(id) = ctx.producer_ids.lock().next() {
         return Ok(id);
     }
-    let command = meta::AllocateProducerIds { node: ctx.node.0 };
+    let command = meta::command::AllocateProducerIds { node: ctx.node.0 };
     match ctx.meta.propose(command).await? {
         Reply::ProducerIds { start, len } => {
             let mut block = start..start + i64::from(len);

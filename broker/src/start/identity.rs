@@ -56,7 +56,7 @@ pub(super) async fn establish(
             found(meta, store, rng).await?
         }
     };
-    let command = meta::StartNode {
+    let command = meta::command::StartNode {
         node: wanted.node.0,
         host: wanted.host.to_owned(),
         port: u32::from(wanted.port),
@@ -70,7 +70,7 @@ pub(super) async fn establish(
     let wal = match wal {
         Some(wal) => wal,
         None => {
-            let command = meta::CreateWal { node: wanted.node.0, salt: rng.next_u64() };
+            let command = meta::command::CreateWal { node: wanted.node.0, salt: rng.next_u64() };
             match propose(meta, command).await? {
                 Reply::WalCreated { wal } => wal,
                 other => return Err(StartError::Metadata(format!("unexpected reply {other:?}"))),
@@ -95,7 +95,7 @@ async fn found(
         Claim::Ours => {}
         Claim::Taken(_) => return Err(StartError::Fenced { cluster: cluster_id, incarnation: 1 }),
     }
-    let command = meta::Bootstrap {
+    let command = meta::command::Bootstrap {
         cluster_id: cluster_id.clone(),
         incarnation: 1,
         feature_level: FEATURE_LEVEL,

@@ -269,7 +269,7 @@ async fn start_meta(
     parts: &Parts,
 ) -> Result<(meta::Handle, JoinHandle<Result<(), meta::Fatal>>), StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Metadata(error.to_string());
-    let store = meta_rocks::open(&place.meta()).map_err(|error| failed(&error))?;
+    let store = meta_rocks::RocksStore::open(&place.meta()).map_err(|error| failed(&error))?;
     let deps = meta::Deps {
         clock: parts.clock.clone(),
         rng: parts.rng.fork(),
