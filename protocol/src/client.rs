@@ -2,7 +2,7 @@
 //! spoken to is one's own.
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable, Message, Request};
+use kafka_protocol::protocol::{Decodable, Message, Request};
 
 use crate::wire::{self, Reader, Writer};
 

@@ -176,9 +176,15 @@ impl Walk<'_> {
     fn field(&mut self, field: &'static Field) -> Result<(), GuardError> {
         let null_is_legal = field.is_nullable(self.version);
         if null_is_legal && let Kind::Struct(fields) = field.kind {
-            // A struct that may be null has a byte before it, below 0 for null.
+            // A struct that may be null has a byte before it: 1, or below 0 for null. Decoders differ about the rest,
+            // and one that reads on elsewhere than the guard has not been guarded.
+            let at = self.reader.position();
             let present = self.reader.i8().map_err(|error| named(field, error))?;
-            return if present < 0 { Ok(()) } else { self.fields(fields) };
+            if present == 1 {
+                return self.fields(fields);
+            }
+            let error = wire::Error::Length { at, length: i64::from(present) };
+            return if present < 0 { Ok(()) } else { Err(named(field, error)) };
         }
         if self.value(field, &field.kind)? || null_is_legal {
             Ok(())
