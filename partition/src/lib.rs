@@ -11,6 +11,7 @@
 mod config;
 mod epochs;
 mod error;
+mod gate;
 mod index;
 mod lookup;
 mod metrics;
@@ -21,6 +22,7 @@ mod producers;
 mod read;
 mod records;
 mod registry;
+mod side;
 mod snapshot;
 mod state;
 mod time_index;

@@ -22,7 +22,10 @@ use crate::time_index::TimeIndex;
 use crate::validate::sequenced;
 
 /// Opens partition `id` under the epoch that the image gives it. Cancel safe: a dropped opening closes its streams.
-pub(crate) async fn open(shared: &Arc<Shared>, id: PartitionId) -> Result<Arc<Partition>, OpenError> {
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    id: PartitionId,
+) -> Result<Arc<Partition>, OpenError> {
     let image = shared.meta.image();
     let unknown = OpenError::Unknown { topic: id.topic, index: id.index };
     let topic = image.topics.get(&id.topic).ok_or_else(|| unknown.clone())?;
@@ -196,10 +199,10 @@ fn progress(at: i64, next: i64) -> Result<i64, OpenError> {
 }
 
 fn replay(entry: &Entry, now_ms: i64, producers: &mut Producers) -> Result<(), OpenError> {
-    let header =
-        Header::parse(&entry.bytes).map_err(|error| corrupt(entry.base_offset, &error))?;
+    let header = Header::parse(&entry.bytes).map_err(|error| corrupt(entry.base_offset, &error))?;
     if let Some(sequenced) = sequenced(&header) {
-        let log_append_time = if header.attributes.append_time() { header.max_timestamp } else { -1 };
+        let log_append_time =
+            if header.attributes.append_time() { header.max_timestamp } else { -1 };
         producers.note(&sequenced, entry.base_offset, log_append_time, now_ms);
     }
     Ok(())

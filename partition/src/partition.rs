@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 use common::{Clock, Lsn, NodeId, PartitionId, StreamEpoch, StreamId, StreamKind, failpoint};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use storage::{NewEntry, Storage};
 use uuid::Uuid;
 
@@ -15,12 +14,11 @@ use crate::error::{AppendError, Gone};
 use crate::index::{self, IndexKind};
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::producers::{Producer, Producers, Verdict};
+use crate::producers::{BatchMemory, Producer, Producers, Sequenced, Verdict};
 use crate::snapshot;
-use crate::state::{Snapshot, StateKind};
 use crate::time_index::TimeIndex;
 use crate::validate::Checked;
-use crate::wake::{FetchWaiter, Pending, Subscription, Wakers};
+use crate::wake::{FetchWaiter, Pending, Wakers};
 
 /// Who appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +86,6 @@ pub struct IndexPosition {
 }
 
 /// What all partitions of a broker share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub storage: Storage,
     pub meta: meta::Handle,
@@ -148,12 +145,12 @@ pub(crate) struct State {
 /// A queued batch that is not durable yet.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    position: Lsn,
-    start: i64,
-    end: i64,
-    max_timestamp: i64,
-    bytes: u64,
-    wakers: Wakers,
+    pub position: Lsn,
+    pub start: i64,
+    pub end: i64,
+    pub max_timestamp: i64,
+    pub bytes: u64,
+    pub wakers: Wakers,
 }
 
 impl Partition {
@@ -225,12 +222,14 @@ impl Partition {
         patience: std::time::Duration,
     ) -> Result<Appended, AppendError> {
         let deadline = tokio::time::Instant::now() + patience;
+        // Subscribed before the append that is refused: room made in between is not missed.
+        let mut space = self.shared.storage.wal_space();
         loop {
             match self.append(batch, origin) {
                 Err(error) if error.waits_for_space() => {
                     self.shared.storage.kick();
-                    let space = self.shared.storage.wal_space();
-                    if tokio::time::timeout_at(deadline, space).await.is_err() {
+                    let room = tokio::time::timeout_at(deadline, space.changed()).await;
+                    if !matches!(room, Ok(Ok(()))) {
                         self.shared.metrics.reject(error.code());
                         return Err(error);
                     }
@@ -249,28 +248,8 @@ impl Partition {
         let mut state = self.state.lock();
         self.check_gate(&mut state)?;
         let sequenced = batch.sequenced().filter(|_| origin == Origin::Client);
-        if let Some(sequenced) = &sequenced {
-            match state.producers.check(sequenced) {
-                Verdict::Append => {}
-                Verdict::Duplicate(original) => {
-                    return Ok(self.duplicate(&state, original));
-                }
-                Verdict::Fenced { current } => {
-                    return Err(AppendError::InvalidProducerEpoch {
-                        producer_id: sequenced.producer_id,
-                        epoch: sequenced.epoch,
-                        current,
-                    });
-                }
-                Verdict::OutOfOrder { expected } => {
-                    return Err(AppendError::OutOfOrderSequence {
-                        producer_id: sequenced.producer_id,
-                        epoch: sequenced.epoch,
-                        first_sequence: sequenced.first_sequence,
-                        expected,
-                    });
-                }
-            }
+        if let Some(original) = judge(&state, sequenced.as_ref())? {
+            return Ok(self.duplicate(&state, original));
         }
         let base_offset = state.data_end;
         let position = self.queue(&mut state, batch)?;
@@ -344,7 +323,7 @@ impl Partition {
         Ok(position)
     }
 
-    fn entry<'a>(
+    pub(crate) fn entry<'a>(
         &self,
         kind: StreamKind,
         base_offset: i64,
@@ -361,11 +340,7 @@ impl Partition {
         }
     }
 
-    fn duplicate(
-        self: &Arc<Self>,
-        state: &State,
-        original: crate::producers::BatchMemory,
-    ) -> Appended {
+    fn duplicate(self: &Arc<Self>, state: &State, original: BatchMemory) -> Appended {
         self.shared.metrics.duplicates.inc();
         let end = original.last_offset + 1;
         // A test plants this to see the simulation find an answer that leaves before its record is durable.
@@ -377,132 +352,6 @@ impl Partition {
             log_start: state.log_start,
             duplicate: true,
             done: Pending::new(Arc::clone(self), waits_for),
-        }
-    }
-
-    /// Appends a fact to the index stream. Durable when the log is durable above the position; in objects when
-    /// `Storage::upload_through` of it has returned.
-    ///
-    /// # Errors
-    /// See [`AppendError`]; nothing was queued then.
-    pub fn append_index(
-        &self,
-        kind: IndexKind,
-        version: u16,
-        payload: &[u8],
-    ) -> Result<IndexPosition, AppendError> {
-        if payload.len() > index::PAYLOAD_BYTES_MAX {
-            return Err(AppendError::TooLarge { bytes: payload.len() });
-        }
-        let mut state = self.state.lock();
-        self.check_gate(&mut state)?;
-        let head = index::head(kind, version);
-        let parts: [&[u8]; 2] = [&head, payload];
-        let offset = state.index_end;
-        let entry = self.entry(StreamKind::Index, offset, &parts);
-        let queued = self.shared.storage.append(&[entry]);
-        let lsn = queued.map_err(|error| append_error(&error, payload.len()))?;
-        state.index_end += 1;
-        state.index_since_snapshot += 1;
-        Ok(IndexPosition { offset, lsn })
-    }
-
-    /// Queues a snapshot of someone else's state into the state stream, for example the groups of a coordinator
-    /// partition as they are after replaying the records below `valid_for`.
-    ///
-    /// # Errors
-    /// See [`AppendError`]; an incomplete snapshot is passed over by readers.
-    ///
-    /// # Panics
-    /// When `valid_for` lies above the data end.
-    pub fn append_state(
-        &self,
-        kind: StateKind,
-        version: u16,
-        valid_for: i64,
-        payload: bytes::Bytes,
-    ) -> Result<Lsn, AppendError> {
-        let mut state = self.state.lock();
-        self.check_gate(&mut state)?;
-        assert!(valid_for <= state.data_end, "a snapshot of records that do not exist");
-        self.queue_state(&mut state, &Snapshot { kind, version, valid_for, payload })
-    }
-
-    fn queue_state(&self, state: &mut State, snapshot: &Snapshot) -> Result<Lsn, AppendError> {
-        let mut position = Lsn(0);
-        for frame in snapshot.frames(state.state_end) {
-            let parts: [&[u8]; 1] = [&frame];
-            let entry = self.entry(StreamKind::State, state.state_end, &parts);
-            let queued = self.shared.storage.append(&[entry]);
-            position = queued.map_err(|error| append_error(&error, frame.len()))?;
-            state.state_end += 1;
-        }
-        Ok(position)
-    }
-
-    /// Queues producers and epochs as they are now, pending batches included: the snapshot lies behind them on the
-    /// log, so it is durable only if they are.
-    fn queue_snapshots(&self, state: &mut State) -> Result<(), AppendError> {
-        let expiry = self.shared.options.producer_expiry_ms;
-        let before = self.shared.clock.now_ms().saturating_sub(expiry);
-        state.producers.expire(before, state.high_watermark);
-        self.account_producers(state, 0);
-        let producers = Snapshot {
-            kind: StateKind::PRODUCERS,
-            version: snapshot::VERSION,
-            valid_for: state.data_end,
-            payload: snapshot::encode_producers(&state.producers),
-        };
-        let epochs = Snapshot {
-            kind: StateKind::EPOCHS,
-            version: snapshot::VERSION,
-            valid_for: state.index_end,
-            payload: snapshot::encode_epochs(&state.epochs),
-        };
-        self.queue_state(state, &epochs)?;
-        self.queue_state(state, &producers)?;
-        failpoint::hit("partition.snapshot.queued");
-        state.batches_since_snapshot = 0;
-        state.index_since_snapshot = 0;
-        self.shared.metrics.snapshots.inc();
-        Ok(())
-    }
-
-    /// Queues a snapshot if anything changed since the last one. For a clean close: the next opening replays nothing.
-    ///
-    /// # Errors
-    /// See [`AppendError`].
-    pub fn snapshot(&self) -> Result<(), AppendError> {
-        let mut state = self.state.lock();
-        self.check_gate(&mut state)?;
-        if state.batches_since_snapshot + state.index_since_snapshot > 0 {
-            self.queue_snapshots(&mut state)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn account_producers(&self, state: &mut State, forgotten: usize) {
-        let metrics = &self.shared.metrics;
-        metrics.producers_evicted.inc_by(forgotten as u64);
-        let count = i64::try_from(state.producers.len()).expect("capped far below 2^63");
-        if count == state.producers_counted {
-            return;
-        }
-        let all = metrics.producers.inc_by(count - state.producers_counted)
-            + (count - state.producers_counted);
-        state.producers_counted = count;
-        if u64::try_from(all).unwrap_or(0) > self.shared.options.producers_total_max as u64
-            && state.producers.forget_oldest()
-        {
-            metrics.producers_evicted.inc();
-            metrics.producers.dec();
-            state.producers_counted -= 1;
-        }
-        let bytes = state.producers.len() as u64 * PRODUCER_MEMORY_BYTES;
-        let held = state.memory.as_ref().map_or(0, common::Reservation::bytes);
-        if bytes > held || bytes < held / 2 {
-            let rounded = bytes.next_multiple_of(16 * PRODUCER_MEMORY_BYTES);
-            state.memory = Some(self.shared.budget.force(rounded));
         }
     }
 
@@ -540,151 +389,28 @@ impl Partition {
         }
     }
 
-    /// Everything below the high watermark passed the gate already; this asks whether an answer may leave *now*.
-    ///
-    /// # Errors
-    /// [`Gone`] when the partition is not served here any more.
-    pub fn gate(&self) -> Result<(), Gone> {
-        self.check_gate(&mut self.state.lock())
-    }
-
-    /// A wait for everything below `end`.
-    pub fn wait_durable(self: &Arc<Self>, end: i64) -> Pending {
-        Pending::new(Arc::clone(self), end)
-    }
-
-    /// Subscribes a fetch: it is woken once per group that moves the high watermark, and when the partition is gone.
-    /// Subscribe first, read second, wait third. At the bound of waiters it is woken at once.
-    #[must_use]
-    pub fn subscribe(self: &Arc<Self>, waiter: &FetchWaiter) -> Subscription {
-        let mut state = self.state.lock();
-        let key = state.next_waiter;
-        state.next_waiter += 1;
-        if state.gone.is_some() || state.waiters.len() >= self.shared.options.waiters_max {
-            if state.gone.is_none() {
-                self.shared.metrics.waiters_refused.inc();
-            }
-            waiter.notify();
-        } else {
-            state.waiters.insert(key, waiter.clone());
-        }
-        Subscription::new(Arc::clone(self), key)
-    }
-
-    pub(crate) fn unsubscribe(&self, key: u64) {
-        self.state.lock().waiters.remove(&key);
-    }
-
     pub(crate) fn set_config(&self, config: Arc<TopicConfig>) {
         self.state.lock().config = config;
     }
+}
 
-    /// The gate: this broker still owns the partition under the epoch it was opened with.
-    pub(crate) fn check_gate(&self, state: &mut MutexGuard<'_, State>) -> Result<(), Gone> {
-        if let Some(gone) = state.gone {
-            return Err(gone);
+/// The original when the batch is a repeat.
+fn judge(state: &State, batch: Option<&Sequenced>) -> Result<Option<BatchMemory>, AppendError> {
+    let Some(batch) = batch else { return Ok(None) };
+    let Sequenced { producer_id, epoch, first_sequence, .. } = *batch;
+    match state.producers.check(batch) {
+        Verdict::Append => Ok(None),
+        Verdict::Duplicate(original) => Ok(Some(original)),
+        Verdict::Fenced { current } => {
+            Err(AppendError::InvalidProducerEpoch { producer_id, epoch, current })
         }
-        let image = self.shared.meta.image();
-        if image.applied == state.gate_seen {
-            return Ok(());
+        Verdict::OutOfOrder { expected } => {
+            Err(AppendError::OutOfOrderSequence { producer_id, epoch, first_sequence, expected })
         }
-        match owned(&image, self.id, self.shared.node, self.epoch) {
-            Ok(()) => {
-                state.gate_seen = image.applied;
-                Ok(())
-            }
-            Err(gone) => {
-                self.end(state, gone);
-                Err(gone)
-            }
-        }
-    }
-
-    /// Ends the partition: whoever waits is answered with `gone`.
-    pub(crate) fn close(&self, gone: Gone) {
-        self.end(&mut self.state.lock(), gone);
-    }
-
-    fn end(&self, state: &mut MutexGuard<'_, State>, gone: Gone) {
-        if state.gone.is_some() {
-            return;
-        }
-        state.gone = Some(gone);
-        let mut wakers = Vec::new();
-        for waiting in std::mem::take(&mut state.in_flight) {
-            waiting.wakers.drain(&mut wakers);
-        }
-        let fetches = std::mem::take(&mut state.waiters);
-        self.shared.metrics.gate_refused.inc_by(wakers.len() as u64);
-        self.shared.metrics.open.dec();
-        self.shared.metrics.producers.dec_by(state.producers_counted);
-        state.producers_counted = 0;
-        // Waking only schedules: no waiter runs inside this section.
-        wakers.into_iter().for_each(Waker::wake);
-        fetches.into_values().for_each(|fetch| fetch.notify());
-    }
-
-    pub(crate) fn poll_durable(&self, end: i64, waker: &Waker) -> Poll<Result<(), Gone>> {
-        let mut state = self.state.lock();
-        if state.high_watermark >= end {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(gone) = state.gone {
-            return Poll::Ready(Err(gone));
-        }
-        let at = state.in_flight.partition_point(|waiting| waiting.end < end);
-        let waiting = state.in_flight.get_mut(at).expect("what is not durable is in flight");
-        waiting.wakers.add(waker);
-        Poll::Pending
     }
 }
 
-/// Bytes charged to the memory budget for one producer: its batches and its places in two maps.
-const PRODUCER_MEMORY_BYTES: u64 = 384;
-
-impl storage::DurableListener for Partition {
-    fn durable(&self, lsn: Lsn) {
-        let mut wakers = Vec::new();
-        let fetches: Vec<FetchWaiter> = {
-            let mut state = self.state.lock();
-            if state.in_flight.front().is_none_or(|first| first.position >= lsn)
-                || self.check_gate(&mut state).is_err()
-            {
-                return;
-            }
-            let mut times = self.time_index.lock();
-            while state.in_flight.front().is_some_and(|first| first.position < lsn) {
-                let durable = state.in_flight.pop_front().expect("just seen");
-                state.high_watermark = durable.end;
-                let InFlight { start, end, max_timestamp, bytes, .. } = durable;
-                times.note(start, end, max_timestamp, bytes);
-                durable.wakers.drain(&mut wakers);
-            }
-            state.waiters.values().cloned().collect()
-        };
-        wakers.into_iter().for_each(Waker::wake);
-        fetches.iter().for_each(FetchWaiter::notify);
-    }
-}
-
-/// Whether `node` owns partition `id` under `epoch`.
-pub(crate) fn owned(
-    image: &meta::Image,
-    id: PartitionId,
-    node: NodeId,
-    epoch: StreamEpoch,
-) -> Result<(), Gone> {
-    let topic = image.topics.get(&id.topic).ok_or(Gone::Deleted)?;
-    let index = usize::try_from(id.index).map_err(|_| Gone::Deleted)?;
-    let partition = topic.partitions.get(index).ok_or(Gone::Deleted)?;
-    if partition.leader == Some(node) && partition.epoch == epoch {
-        Ok(())
-    } else {
-        Err(Gone::NotLeader)
-    }
-}
-
-fn append_error(error: &storage::AppendError, bytes: usize) -> AppendError {
+pub(crate) fn append_error(error: &storage::AppendError, bytes: usize) -> AppendError {
     use storage::AppendError as Storage;
     match error {
         Storage::Full => AppendError::Full,
@@ -692,6 +418,8 @@ fn append_error(error: &storage::AppendError, bytes: usize) -> AppendError {
         Storage::TooFarAhead { .. } => AppendError::TooFarAhead,
         Storage::StaleEpoch { .. } | Storage::NotOpen(_) => AppendError::Gone(Gone::NotLeader),
         Storage::Closed => AppendError::Gone(Gone::Stopping),
-        Storage::OutOfOrder { .. } => panic!("the partition is the only writer of its streams: {error}"),
+        Storage::OutOfOrder { .. } => {
+            panic!("the partition is the only writer of its streams: {error}")
+        }
     }
 }

@@ -283,7 +283,10 @@ mod tests {
             let Verdict::Duplicate(old) = producers.check(&batch(1, 0, n * 2, 2)) else {
                 panic!("batch {n} is forgotten");
             };
-            assert_eq!((old.base_offset, old.last_offset), (i64::from(n) * 2, i64::from(n) * 2 + 1));
+            assert_eq!(
+                (old.base_offset, old.last_offset),
+                (i64::from(n) * 2, i64::from(n) * 2 + 1)
+            );
         }
         assert_eq!(producers.check(&batch(1, 0, 2, 2)), Verdict::OutOfOrder { expected: 14 });
         // The same first sequence with another length is no repeat.

@@ -238,9 +238,11 @@ impl Partition {
             Storage::NotOpen(_) => {
                 ReadError::Gone(self.gate().err().unwrap_or(crate::error::Gone::NotLeader))
             }
-            Storage::BelowStart { offset, start, .. } => {
-                ReadError::OutOfRange { offset, log_start: start, end: self.offsets().high_watermark }
-            }
+            Storage::BelowStart { offset, start, .. } => ReadError::OutOfRange {
+                offset,
+                log_start: start,
+                end: self.offsets().high_watermark,
+            },
             Storage::Corrupt { start, .. }
             | Storage::Missing { start, .. }
             | Storage::CorruptLog { start, .. } => {

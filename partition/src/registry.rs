@@ -14,10 +14,11 @@ use tokio::sync::OnceCell;
 
 use crate::config::TopicConfig;
 use crate::error::{Gone, OpenError};
+use crate::gate::owned;
 use crate::metrics::Metrics;
 use crate::open;
 use crate::options::Options;
-use crate::partition::{Partition, Shared, owned};
+use crate::partition::{Partition, Shared};
 
 /// The parts of a registry.
 #[derive(Clone)]

@@ -169,8 +169,7 @@ mod tests {
     #[test]
     fn golden_bytes_of_version_1() {
         let mut producers = Producers::new(2);
-        let batch =
-            Sequenced { producer_id: 9, epoch: 3, first_sequence: 5, last_offset_delta: 1 };
+        let batch = Sequenced { producer_id: 9, epoch: 3, first_sequence: 5, last_offset_delta: 1 };
         producers.note(&batch, 100, -1, 4);
         let mut expected = vec![1, 0, 0, 0];
         expected.extend([9, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0]);

@@ -206,7 +206,8 @@ pub fn validate(bytes: &Bytes, rules: &Rules) -> Result<Checked, Reject> {
     let mut header = frame(bytes)?;
     let codec = codec(&header, rules)?;
     if header.base_offset != 0 {
-        let message = format!("the base offset of a batch has to be 0, it is {}", header.base_offset);
+        let message =
+            format!("the base offset of a batch has to be 0, it is {}", header.base_offset);
         return Err(Reject::new(ErrorCode::InvalidRecord, message));
     }
     if bytes.len() > rules.message_bytes_max {
@@ -270,7 +271,8 @@ fn frame(bytes: &Bytes) -> Result<Header, Reject> {
 
 fn codec(header: &Header, rules: &Rules) -> Result<Codec, Reject> {
     let unsupported = |message: &str| Reject::new(ErrorCode::UnsupportedCompressionType, message);
-    let codec = header.attributes.codec().ok_or_else(|| unsupported("unknown compression codec"))?;
+    let codec =
+        header.attributes.codec().ok_or_else(|| unsupported("unknown compression codec"))?;
     if codec == Codec::Zstd && rules.api_version < ZSTD_VERSION_MIN {
         return Err(unsupported("zstd needs version 7 of Produce"));
     }

@@ -148,8 +148,7 @@ fn what_only_brokers_may_set() {
     let with_id = Rules { transactional_id: true, ..rules() };
     assert_eq!(code(&transactional, &with_id), ErrorCode::InvalidTxnState);
     let idempotent = builder().producer(5, 1, 7).build().expect("small");
-    let expected =
-        Sequenced { producer_id: 5, epoch: 1, first_sequence: 7, last_offset_delta: 2 };
+    let expected = Sequenced { producer_id: 5, epoch: 1, first_sequence: 7, last_offset_delta: 2 };
     let checked = validate(&idempotent, &rules()).expect("good");
     assert_eq!(checked.sequenced(), Some(expected));
 }
