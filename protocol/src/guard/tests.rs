@@ -333,10 +333,10 @@ proptest! {
                 }
             }
             let body = Bytes::from(body);
-            if check(row.key, version, &body).is_ok() {
-                if let Ok((_, left)) = codec_of(row.key)(version, body) {
-                    prop_assert_eq!(left, 0, "{} {}", row.key, version);
-                }
+            if check(row.key, version, &body).is_ok()
+                && let Ok((_, left)) = codec_of(row.key)(version, body)
+            {
+                prop_assert_eq!(left, 0, "{} {}", row.key, version);
             }
         }
     }
