@@ -44,8 +44,9 @@ impl Partition {
         self.check_gate(&mut self.state.lock())
     }
 
-    /// A wait for everything below `end`.
+    /// A wait for everything below `end` that has been appended by now.
     pub fn wait_durable(self: &Arc<Self>, end: i64) -> Pending {
+        let end = end.min(self.state.lock().data_end);
         Pending::new(Arc::clone(self), end)
     }
 

@@ -100,7 +100,9 @@ impl Partition {
     async fn max_timestamp(&self, isolation: Isolation) -> Result<Listed, ReadError> {
         self.cover_from_objects().await?;
         let bound = self.visible_end(isolation);
-        let mut at = self.time_index.lock().covered_end().max(self.offsets().log_start);
+        // The gate locks the state first and the index inside: never the other way round.
+        let log_start = self.offsets().log_start;
+        let mut at = self.time_index.lock().covered_end().max(log_start);
         while at < bound {
             at = moved_on(at, self.scan(at, bound).await?.1)?;
         }

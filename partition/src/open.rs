@@ -46,25 +46,26 @@ pub(crate) async fn open(
     });
     let listener: Arc<dyn storage::DurableListener> = partition.clone();
     shared.storage.open_partition(id, meta.epoch, listener).await.map_err(open_error)?;
-    let mut opening = Opening { shared, id, done: false };
+    shared.metrics.open.inc();
+    let mut opening = Opening { partition: &partition, done: false };
     load(&partition).await?;
     partition.gate()?;
     opening.done = true;
-    shared.metrics.open.inc();
+    drop(opening);
     Ok(partition)
 }
 
 /// Closes the streams again unless the opening succeeded.
 struct Opening<'a> {
-    shared: &'a Shared,
-    id: PartitionId,
+    partition: &'a Partition,
     done: bool,
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.shared.storage.close_partition(self.id);
+            self.partition.close(Gone::NotLeader);
+            self.partition.shared.storage.close_partition(self.partition.id);
         }
     }
 }
@@ -127,8 +128,12 @@ async fn settled_bounds(partition: &Partition) -> Result<[Bounds; 3], OpenError>
     const TRIES_MAX: u32 = 2_000;
     let storage = &partition.shared.storage;
     for _ in 0..TRIES_MAX {
-        let bounds =
-            StreamKind::ALL.map(|kind| storage.bounds(partition.stream(kind)).unwrap_or_default());
+        let [data, state, index] =
+            StreamKind::ALL.map(|kind| storage.bounds(partition.stream(kind)));
+        let (Some(data), Some(state), Some(index)) = (data, state, index) else {
+            return Err(Gone::NotLeader.into());
+        };
+        let bounds = [data, state, index];
         if bounds.iter().all(|bounds| bounds.durable_end == bounds.end) {
             return Ok(bounds);
         }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use common::StreamKind;
 use storage::{Class, Entry};
 
-use crate::error::ReadError;
+use crate::error::{Gone, ReadError};
 use crate::index::{IndexKind, IndexRecord};
 use crate::partition::Partition;
 use crate::state::{Finder, Frame, Snapshot, StateKind};
@@ -170,7 +170,7 @@ impl Partition {
     ) -> Result<IndexPage, ReadError> {
         self.gate()?;
         let stream = self.stream(StreamKind::Index);
-        let bounds = self.shared.storage.bounds(stream).unwrap_or_default();
+        let bounds = self.shared.storage.bounds(stream).ok_or(Gone::NotLeader)?;
         let from = from.max(bounds.start);
         if from >= bounds.durable_end {
             return Ok(IndexPage { next: from, done: true, ..IndexPage::default() });
@@ -200,7 +200,7 @@ impl Partition {
         valid_for_max: i64,
     ) -> Result<Option<Snapshot>, ReadError> {
         let stream = self.stream(StreamKind::State);
-        let bounds = self.shared.storage.bounds(stream).unwrap_or_default();
+        let bounds = self.shared.storage.bounds(stream).ok_or(Gone::NotLeader)?;
         let mut before = bounds.durable_end;
         let mut finder = Finder::new(kind, valid_for_max);
         while before > bounds.start {
@@ -235,9 +235,7 @@ impl Partition {
     pub(crate) fn read_error(&self, error: storage::ReadError) -> ReadError {
         use storage::ReadError as Storage;
         match error {
-            Storage::NotOpen(_) => {
-                ReadError::Gone(self.gate().err().unwrap_or(crate::error::Gone::NotLeader))
-            }
+            Storage::NotOpen(_) => ReadError::Gone(self.gate().err().unwrap_or(Gone::NotLeader)),
             Storage::BelowStart { offset, start, .. } => ReadError::OutOfRange {
                 offset,
                 log_start: start,
