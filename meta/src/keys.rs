@@ -255,7 +255,8 @@ mod tests {
         );
         let (_, end) = under(ranges_of(stream));
         assert!(range(stream, i64::MAX) < end);
-        let (read, rest) = split_stream(&range(stream, 9)[1..]).expect("a stream");
+        let key = range(stream, 9);
+        let (read, rest) = split_stream(&key[1..]).expect("a stream");
         assert_eq!((read, split_i64(rest).expect("an offset").0), (stream, 9));
     }
 }

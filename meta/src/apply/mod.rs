@@ -15,9 +15,11 @@ mod wals;
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
-mod model;
+mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use common::{IdSpace, NodeId, PartitionId, WalEpoch, WalId};
 

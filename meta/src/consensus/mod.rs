@@ -12,3 +12,6 @@ pub use options::{Deps, Options, StartError};
 pub use transport::{Alone, Transport};
 
 pub(crate) use log::{applied, entries_held};
+
+#[cfg(test)]
+mod tests;
