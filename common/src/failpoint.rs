@@ -53,8 +53,9 @@ pub fn arm_from_environment() -> Result<(), String> {
 pub fn arm(text: &str) -> Result<(), String> {
     let mut points = BTreeMap::new();
     for part in text.split(';').filter(|part| !part.is_empty()) {
-        let (name, point) = parse(part)
-            .ok_or_else(|| format!("{VARIABLE}: {part:?} is not name=N:kill or name=N:sleep(MS)"))?;
+        let (name, point) = parse(part).ok_or_else(|| {
+            format!("{VARIABLE}: {part:?} is not name=N:kill or name=N:sleep(MS)")
+        })?;
         points.insert(name, point);
     }
     ARMED.store(!points.is_empty(), Ordering::Release);

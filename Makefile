@@ -1,0 +1,36 @@
+# The commands of this repository. Thin on purpose: what they do stands in the scripts they call.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/target
+BIN := $(CARGO_TARGET_DIR)/release/sluice
+ARGS ?=
+
+.PHONY: run build test test-all soak verify fix prerequisites help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+run: build ## build and start one broker on loopback; ARGS="--data-dir X" go to `sluice serve`
+	@exec $(BIN) serve $(ARGS)
+
+build: prerequisites
+	@[ -x $(BIN) ] || echo "first build: about 10 minutes on 2 cores, then seconds"
+	@cargo build --release --locked --workspace --bins
+
+test: prerequisites ## every test that runs in minutes: units, simulation, real clients, kill loops
+	@tests/run quick
+
+test-all: prerequisites ## test, and the long kill loops
+	@tests/run all
+
+soak: prerequisites ## hours: many seeds, many kills, many power cuts
+	@tests/run soak
+
+verify: prerequisites ## format, lints, docs, house rules; changes nothing
+	@tests/verify
+
+fix: prerequisites ## rewrite what can be rewritten: format, simple lints
+	@cargo fmt --all
+	@cargo clippy --release --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+
+prerequisites:
+	@tests/prerequisites
