@@ -11,6 +11,8 @@ pub mod conformance;
 mod consensus;
 pub mod facts;
 mod frame;
+#[cfg(test)]
+mod golden_tests;
 mod handle;
 mod image;
 mod inspect;

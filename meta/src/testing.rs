@@ -178,3 +178,20 @@ pub async fn begin(handle: &Handle) -> Result<Begun, ProposeError> {
     };
     Ok(Begun { node: NodeId(node), wal, epoch })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn holds_what_a_metadata_store_must() {
+        let store = MemoryStore::default();
+        let mut reopen = |cut: bool| -> Box<dyn MetaStore> {
+            if cut {
+                store.power_cut();
+            }
+            Box::new(store.clone())
+        };
+        crate::conformance::run(&mut reopen).await;
+    }
+}
