@@ -28,9 +28,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let described = body.groups.into_iter().map(|id| async move {
         let mut group = match ctx.groups.describe(id.to_string()).await {
             Ok(found) => to_wire(version, id, found),
-            Err(error) => {
-                DescribedGroup::default().with_group_id(id).with_error_code(error.code())
-            }
+            Err(error) => DescribedGroup::default().with_group_id(id).with_error_code(error.code()),
         };
         let error = ErrorCode::from_code(group.error_code).unwrap_or(ErrorCode::None);
         ctx.metrics.failed(ApiKey::DescribeGroups, error);

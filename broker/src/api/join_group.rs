@@ -27,10 +27,10 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
 
 fn from_wire(request: &Request, body: JoinGroupRequest) -> JoinRequest {
     let version = request.header.version;
-    let protocols = body.protocols.into_iter().map(|protocol| Protocol {
-        name: protocol.name.to_string(),
-        metadata: protocol.metadata,
-    });
+    let protocols = body
+        .protocols
+        .into_iter()
+        .map(|protocol| Protocol { name: protocol.name.to_string(), metadata: protocol.metadata });
     JoinRequest {
         group: body.group_id.to_string(),
         member: body.member_id.to_string(),
@@ -90,7 +90,7 @@ mod tests {
                     // Older versions have no such field; the codec leaves it out.
                     wire.protocol_type = None;
                 }
-                assert!(protocol::messages::encode(version, &wire).is_ok(), "{version}");
+                assert!(protocol::messages::encode(&wire, version).is_ok(), "{version}");
             }
         }
     }

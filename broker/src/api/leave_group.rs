@@ -52,9 +52,7 @@ fn to_wire(version: i16, left: LeaveResponse) -> LeaveGroupResponse {
             .with_group_instance_id(member.instance.map(StrBytes::from_string))
             .with_error_code(member.error.code())
     });
-    LeaveGroupResponse::default()
-        .with_error_code(left.error.code())
-        .with_members(members.collect())
+    LeaveGroupResponse::default().with_error_code(left.error.code()).with_members(members.collect())
 }
 
 #[cfg(test)]
@@ -65,11 +63,8 @@ mod tests {
 
     #[test]
     fn an_old_version_lifts_the_error_of_its_one_member() {
-        let unknown = LeftMember {
-            member: "m".into(),
-            instance: None,
-            error: ErrorCode::UnknownMemberId,
-        };
+        let unknown =
+            LeftMember { member: "m".into(), instance: None, error: ErrorCode::UnknownMemberId };
         let left = LeaveResponse { error: ErrorCode::None, members: vec![unknown] };
         let old = to_wire(2, left.clone());
         assert_eq!((old.error_code, old.members.len()), (25, 0));

@@ -17,8 +17,9 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let list =
         ListRequest { states: strings(body.states_filter), types: strings(body.types_filter) };
     let response = match ctx.groups.list(list).await {
-        Ok(groups) => ListGroupsResponse::default()
-            .with_groups(groups.into_iter().map(to_wire).collect()),
+        Ok(groups) => {
+            ListGroupsResponse::default().with_groups(groups.into_iter().map(to_wire).collect())
+        }
         Err(error) => {
             ctx.metrics.failed(ApiKey::ListGroups, error);
             ListGroupsResponse::default().with_error_code(error.code())

@@ -199,7 +199,11 @@ impl Actor {
         let built = batch::build(records, self.groups.0.deps.clock.now_ms());
         if let Err(error) = &built {
             // A client that commits more offsets in one request than a batch holds gets here, nobody else.
-            warn!(partition = self.partition.id().index, code = error.name(), "group records refused");
+            warn!(
+                partition = self.partition.id().index,
+                code = error.name(),
+                "group records refused"
+            );
         }
         self.unsent.push_back((write, built));
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coordinator::TOPIC;
-use meta::{CreateTopic, Reject, Reply};
+use meta::command::CreateTopic;
+use meta::{Reject, Reply};
 use tracing::{info, warn};
 
 use super::Groups;
