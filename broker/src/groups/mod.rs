@@ -171,6 +171,7 @@ impl Groups {
         if let Some(slot) = slots.get(&id).filter(|slot| !slot.asks.is_closed()) {
             return slot.clone();
         }
+        slots.retain(|_, slot| !slot.asks.is_closed());
         let (asks, queue) = mpsc::channel(ASKS_MAX);
         let (ready, loaded) = watch::channel(false);
         let slot = Slot { asks, loaded };
