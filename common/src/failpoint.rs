@@ -106,7 +106,10 @@ fn hit_slow(name: &str) {
             );
         }
         #[expect(clippy::disallowed_methods, reason = "only while a test has armed the point")]
-        Action::Sleep(time) => std::thread::sleep(time),
+        Action::Sleep(time) => {
+            eprintln!("fail point {name}: sleeping for {time:?}");
+            std::thread::sleep(time);
+        }
     }
 }
 
