@@ -152,6 +152,10 @@ impl Executor {
     /// [`Error::Stop`] when foreign manifests stand where this sink's would.
     pub async fn open(&self, origin: i64, floor: i64) -> Result<Boundary, Error> {
         let Identity { sink_id, generation, .. } = self.identity;
+        if self.identity.topic == crate::layout::OURS {
+            let reason = "a topic called _sluice would lie among the manifests";
+            return Err(stop(reason, "choose another topic"));
+        }
         let Some(cut) = self.ledger.last(sink_id, generation, floor).await? else {
             self.expect_no_manifests().await?;
             return Ok(Boundary { offset: origin, ..Boundary::default() });
@@ -256,6 +260,15 @@ impl Executor {
             return Err(stop(
                 format!("the cut [{}, {}) needs the writer {:?}", cut.start, cut.end, cut.writer),
                 format!("run the sluice that has it; this one has {WRITER:?}"),
+            ));
+        }
+        let place = |config: &std::collections::BTreeMap<String, String>| {
+            ["s3.bucket.name", "store.prefix"].map(|key| config.get(key).cloned())
+        };
+        if place(&cut.config) != place(self.config.raw()) {
+            return Err(stop(
+                format!("the place of the files was changed after the cut [{}, {})", cut.start, cut.end),
+                "put s3.bucket.name and store.prefix back; a new place needs a new sink",
             ));
         }
         if cut.topic_id == self.identity.topic_id {

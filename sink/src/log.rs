@@ -214,6 +214,10 @@ impl Ledger for PartitionLog {
     ) -> Result<Option<Cut>, AccessError> {
         let stream = self.partition.stream(StreamKind::Index);
         let bounds = self.storage.bounds(stream).unwrap_or_default();
+        if bounds.end > bounds.durable_end {
+            // One of them may be a cut: it is decided once it is durable.
+            return Err(retry("records of the ledger are on their way to the disk"));
+        }
         let mut before = bounds.durable_end;
         while before > bounds.start {
             let read = self.storage.read_back(stream, before, SCAN_BYTES).await;

@@ -96,6 +96,8 @@ struct Inner {
     writers: Arc<Semaphore>,
     // Short look-ups, never over an await.
     statuses: Mutex<BTreeMap<(u64, u32), Arc<Mutex<PartitionStatus>>>>,
+    /// Names with a label set.
+    measured: Mutex<BTreeSet<String>>,
     shutdown: Shutdown,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -142,6 +144,7 @@ impl Runner {
             deps,
             options,
             statuses: Mutex::default(),
+            measured: Mutex::default(),
             shutdown: Shutdown::new(),
             supervisor: Mutex::default(),
         });
@@ -295,10 +298,16 @@ impl Inner {
             &self.metrics.stopped,
             &self.metrics.running,
         ];
+        let labels = |name: &String| [("sink", name.clone())];
+        let mut measured = self.measured.lock();
+        for old in measured.iter().filter(|old| names.values().all(|name| name != *old)) {
+            families.iter().for_each(|family| _ = family.remove(&labels(old)));
+        }
+        *measured = names.values().cloned().collect();
         for (id, sum) in sums {
-            let labels = [("sink", names.get(&id).cloned().unwrap_or_default())];
+            let Some(name) = names.get(&id) else { continue };
             for (family, value) in families.iter().zip(sum) {
-                family.get_or_create(&labels).set(value);
+                family.get_or_create(&labels(name)).set(value);
             }
         }
     }

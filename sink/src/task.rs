@@ -195,3 +195,6 @@ fn observe(planner: &mut Planner, boundary: &Boundary) {
         planner.set_ratio(u64::try_from(ppm).unwrap_or(RATIO_START_PPM));
     }
 }
+
+#[cfg(test)]
+mod tests;
