@@ -280,10 +280,7 @@ impl Image {
                 }
             }
             config_kind::BROKER => {
-                let node = match keys::split_u32(name) {
-                    Some((number, _)) => Some(NodeId(number.cast_signed())),
-                    None => None,
-                };
+                let node = keys::split_u32(name).map(|(number, _)| NodeId(number.cast_signed()));
                 set(Arc::make_mut(&mut self.broker_configs), node, values);
             }
             _ => {
