@@ -63,13 +63,13 @@ impl Output {
             return;
         }
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(columns.iter().map(|name| name.to_uppercase().replace('_', " ")));
         for row in rows {
             table.add_row(row.iter().map(text));
         }
         for line in table.lines() {
-            println!("{}", line.trim_end());
+            println!("{}", line.strip_prefix(' ').unwrap_or(&line).trim_end());
         }
     }
 

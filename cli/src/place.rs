@@ -15,12 +15,11 @@ use crate::args::StoreFlags;
 pub struct Cluster {
     pub store: Arc<dyn ObjectStore>,
     pub prefix: Path,
-    pub name: String,
 }
 
 /// Opens the store that the flags name, and finds the cluster in it.
 pub async fn cluster(flags: &StoreFlags) -> anyhow::Result<Cluster> {
-    let OpenStore { store, prefix, name } = open(flags)?;
+    let OpenStore { store, prefix, .. } = open(flags)?;
     let id = match &flags.cluster {
         Some(id) => id.clone(),
         None => match cluster_id(&flags.data_dir) {
@@ -28,7 +27,7 @@ pub async fn cluster(flags: &StoreFlags) -> anyhow::Result<Cluster> {
             local => only_cluster(&*store, &prefix, local.as_deref()).await?,
         },
     };
-    Ok(Cluster { store, prefix: prefix.join(id), name })
+    Ok(Cluster { store, prefix: prefix.join(id) })
 }
 
 /// Opens the store that the flags name.

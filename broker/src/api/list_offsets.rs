@@ -13,6 +13,9 @@ use protocol::ErrorCode;
 use super::{Request, Response};
 use crate::{Context, topics};
 
+/// First version whose answer carries the leader epoch.
+const LEADER_EPOCH_SINCE: i16 = 4;
+
 pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let body: ListOffsetsRequest = match request.decode() {
         Ok(body) => body,
@@ -39,7 +42,9 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
                 Ok(listed) => {
                     one.timestamp = listed.timestamp;
                     one.offset = listed.offset;
-                    one.leader_epoch = listed.leader_epoch;
+                    if request.header.version >= LEADER_EPOCH_SINCE {
+                        one.leader_epoch = listed.leader_epoch;
+                    }
                 }
                 Err(code) => {
                     ctx.metrics.failed(request.header.key, code);

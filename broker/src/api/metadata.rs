@@ -28,7 +28,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
             for topic in wanted {
                 let by_id = topic.name.is_none();
                 let answer = if by_id {
-                    by_topic_id(&ctx.meta.image(), topic.topic_id)
+                    by_topic_id(&ctx.meta.image(), topic.topic_id, version)
                 } else {
                     let name = topic.name.as_ref().map_or("", |name| name.as_str());
                     by_name(ctx, name, version < 4 || body.allow_auto_topic_creation).await
@@ -98,14 +98,15 @@ async fn by_name(ctx: &Context, name: &str, may_create: bool) -> MetadataRespons
     }
 }
 
-fn by_topic_id(image: &Image, id: Uuid) -> MetadataResponseTopic {
+fn by_topic_id(image: &Image, id: Uuid, version: i16) -> MetadataResponseTopic {
     if let Some(topic) = image.topic_by_id(id) {
         return described(image, topic);
     }
     let mut answer = MetadataResponseTopic::default();
     answer.error_code = ErrorCode::UnknownTopicId.code();
     answer.topic_id = id;
-    answer.name = None;
+    // Older versions have no null name.
+    answer.name = (version < 12).then(TopicName::default);
     answer
 }
 

@@ -2,7 +2,7 @@
 //! without effect, because tools set it.
 
 /// Type of a value, with Kafka's numbers in DescribeConfigs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     Boolean,
     /// Any text, or one of the words.

@@ -143,7 +143,8 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Result<&'static str, Proble
     if parts.ctx.shutdown.is_cancelled() {
         return Err(not_yet("the broker is stopping".to_owned()));
     }
-    let probe = object_store::ObjectStoreExt::head(&*parts.store, &storage::incarnation_key(&parts.prefix, 1));
+    let key = storage::incarnation_key(&parts.prefix, 1);
+    let probe = object_store::ObjectStoreExt::head(&*parts.store, &key);
     match tokio::time::timeout(STORE_PATIENCE, probe).await {
         Ok(Ok(_) | Err(object_store::Error::NotFound { .. })) => Ok("ready\n"),
         Ok(Err(error)) => Err(not_yet(format!("object store {} fails: {error}", parts.store_name))),

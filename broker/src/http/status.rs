@@ -50,7 +50,18 @@ pub(crate) async fn wal(State(shared): State<Arc<Shared>>) -> Answer {
             })
         })
         .collect();
-    Ok(Json(json!({ "logs": logs })))
+    let own = parts.ctx.storage.occupancy();
+    Ok(Json(json!({
+        "logs": logs,
+        "own": {
+            "capacity": own.capacity,
+            "bytes": own.bytes,
+            "durable": own.durable.0,
+            "trimmed": own.trimmed.0,
+            "segments_live": own.segments_live,
+            "segments_free": own.segments_free,
+        },
+    })))
 }
 
 pub(crate) async fn meta(State(shared): State<Arc<Shared>>) -> Answer {

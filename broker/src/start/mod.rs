@@ -171,7 +171,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let storage = open_storage(&settings, &parts, &place, &store, &meta, &identity).await?;
     let (partitions, follower) = start_partitions(&parts, &meta, &storage);
     let groups = start_groups(&settings, &parts, &meta, &storage, &partitions);
-    let sinks = start_sinks(&parts, &store, &meta, &storage, &partitions, &identity);
+    let sinks =
+        start_sinks(&settings, &parts, &store, &partitions, &storage, &meta, &identity);
     let ctx = Arc::new(Context {
         settings: Arc::clone(&settings),
         clock: parts.clock.clone(),
@@ -362,6 +363,35 @@ fn start_groups(
         offsets_partitions: u32::try_from(groups.offsets_partitions).unwrap_or(50),
         shutdown: parts.shutdown.clone(),
     })
+}
+
+fn start_sinks(
+    settings: &Arc<Settings>,
+    parts: &Parts,
+    store: &OpenStore,
+    partitions: &partition::Partitions,
+    storage: &storage::Storage,
+    meta: &meta::Handle,
+    identity: &Identity,
+) -> sink::Runner {
+    let buckets = Arc::clone(settings);
+    let deps = sink::Deps {
+        partitions: partitions.clone(),
+        storage: storage.clone(),
+        meta: meta.clone(),
+        node: parts.node,
+        store: Arc::clone(&store.store),
+        prefix: identity.prefix.clone(),
+        open_bucket: Arc::new(move |bucket| {
+            let opened = store::open_url(&buckets.store, &format!("s3://{bucket}"));
+            opened.map(|opened| opened.store).map_err(|error| error.to_string())
+        }),
+        clock: parts.clock.clone(),
+        rng: parts.rng.fork(),
+        budget: parts.memory.clone(),
+        registry: parts.registry.clone(),
+    };
+    sink::Runner::start(deps, sink::Options::default())
 }
 
 impl Running {

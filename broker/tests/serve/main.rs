@@ -6,6 +6,7 @@ mod frames;
 mod metrics;
 mod records;
 mod refusals;
+mod versions;
 
 use std::path::{Path, PathBuf};
 
