@@ -14,6 +14,7 @@
 mod committed;
 mod context;
 mod delete;
+mod dispatch;
 mod effect;
 mod expire;
 mod group;
