@@ -1,0 +1,172 @@
+//! The real disk: a local directory.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::threads::{self, Job, Read, Shared, Write};
+use super::{Disk, Done, SegmentFile, Space, files};
+
+/// Writer threads, as many as the log has writes in flight.
+const WRITERS: usize = crate::WINDOW_GROUPS_MAX;
+const READERS: usize = 2;
+/// Operations queued for the threads of one kind. The log keeps far fewer in flight.
+const QUEUE_MAX: usize = 64;
+
+/// How writes are made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `O_DIRECT | O_DSYNC`, or buffered where the file system refuses it.
+    Auto,
+    /// Buffered writes and `fdatasync`, one syncer.
+    Buffered,
+}
+
+/// A local directory of segments, with threads of its own: four writers (one where direct I/O is refused), two readers
+/// and one that prepares segments. They are joined when it is dropped.
+pub struct DirDisk {
+    shared: Arc<Shared>,
+    writes: Option<Sender<Write>>,
+    reads: Option<Sender<Read>>,
+    jobs: Option<Sender<(Job, Done<()>)>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl DirDisk {
+    /// Opens `dir`, creating it when it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, written or given threads.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        Self::open_with(dir, Mode::Auto)
+    }
+
+    /// Opens `dir` with a choice of how to write.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(dir: &Path, mode: Mode) -> io::Result<Self> {
+        if !dir.try_exists()? {
+            std::fs::create_dir_all(dir)?;
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                files::sync_directory(parent)?;
+            }
+        }
+        let direct = mode == Mode::Auto && files::takes_direct(dir)?;
+        if !direct {
+            tracing::info!(dir = %dir.display(), "write-ahead log uses buffered writes");
+        }
+        let mut disk = Self::bare(dir, direct);
+        let body = if direct { threads::write_direct } else { threads::write_buffered };
+        let writers = if direct { WRITERS } else { 1 };
+        disk.writes = Some(disk.start("wal-writer", writers, body)?);
+        disk.reads = Some(disk.start("wal-reader", READERS, threads::read)?);
+        disk.jobs = Some(disk.start("wal-prepare", 1, threads::prepare)?);
+        Ok(disk)
+    }
+
+    /// Opens `dir` for inspection, also beside a running broker: nothing is written, and nothing can be.
+    ///
+    /// # Errors
+    /// When the directory is not there.
+    pub fn open_read_only(dir: &Path) -> io::Result<Self> {
+        files::list(dir)?;
+        let mut disk = Self::bare(dir, false);
+        disk.reads = Some(disk.start("wal-reader", 1, threads::read)?);
+        Ok(disk)
+    }
+
+    /// True when writes bypass the page cache.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.shared.direct
+    }
+
+    fn bare(dir: &Path, direct: bool) -> Self {
+        let shared = Shared { dir: dir.to_owned(), direct, failed: Mutex::new(false) };
+        let shared = Arc::new(shared);
+        Self { shared, writes: None, reads: None, jobs: None, threads: Vec::new() }
+    }
+
+    fn start<T: Send + 'static>(
+        &mut self,
+        name: &str,
+        count: usize,
+        body: fn(&Arc<Shared>, &Receiver<T>),
+    ) -> io::Result<Sender<T>> {
+        let (sender, receiver) = bounded(QUEUE_MAX);
+        for index in 0..count {
+            let (shared, receiver) = (self.shared.clone(), receiver.clone());
+            let thread = common::threads::spawn(&format!("{name}-{index}"), move || {
+                body(&shared, &receiver);
+            });
+            self.threads.push(thread?);
+        }
+        Ok(sender)
+    }
+
+    fn job(&self, job: Job, done: Done<()>) {
+        match &self.jobs {
+            Some(jobs) => jobs.send((job, done)).expect("the thread lives as long as the disk"),
+            None => done(Err(read_only())),
+        }
+    }
+}
+
+fn read_only() -> io::Error {
+    io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the log was opened for inspection")
+}
+
+impl Disk for DirDisk {
+    fn list(&self) -> io::Result<Vec<SegmentFile>> {
+        files::list(&self.shared.dir)
+    }
+
+    fn create(&self, number: u64, len: u64, done: Done<()>) {
+        self.job(Job::Create { number, len }, done);
+    }
+
+    fn reuse(&self, from: u64, to: u64, done: Done<()>) {
+        self.job(Job::Reuse { from, to }, done);
+    }
+
+    fn remove(&self, number: u64, done: Done<()>) {
+        self.job(Job::Remove { number }, done);
+    }
+
+    fn write(&self, segment: u64, at: u64, bytes: Bytes, done: Done<()>) {
+        let write = Write { segment, at, bytes, done };
+        match &self.writes {
+            Some(writes) => writes.send(write).expect("the threads live as long as the disk"),
+            None => (write.done)(Err(read_only())),
+        }
+    }
+
+    fn read(&self, segment: u64, at: u64, len: usize, done: Done<Bytes>) {
+        let reads = self.reads.as_ref().expect("every disk has readers");
+        let read = Read { segment, at, len, done };
+        reads.send(read).expect("the threads live as long as the disk");
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        files::space(&self.shared.dir)
+    }
+}
+
+impl Drop for DirDisk {
+    fn drop(&mut self) {
+        (self.writes, self.reads, self.jobs) = (None, None, None);
+        let me = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // The last owner may be a completion on one of these threads, which ends by itself then.
+            if thread.thread().id() != me && thread.join().is_err() {
+                tracing::error!("a thread of the write-ahead log panicked");
+            }
+        }
+    }
+}
