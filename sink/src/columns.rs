@@ -401,7 +401,11 @@ impl<'de> Visitor<'de> for Fill<'_> {
         of.stamp += 1;
         of.cursor = 0;
         while let Some(index) = map.next_key_seed(Name(of))? {
-            let index = index.ok_or_else(|| A::Error::custom("a field that was not there"))?;
+            let Some(index) = index else {
+                // Inference leaves out only what is null throughout.
+                map.next_value::<()>()?;
+                continue;
+            };
             if of.seen[index] == of.stamp {
                 return Err(A::Error::custom("a name twice"));
             }

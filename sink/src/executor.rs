@@ -267,7 +267,10 @@ impl Executor {
         };
         if place(&cut.config) != place(self.config.raw()) {
             return Err(stop(
-                format!("the place of the files was changed after the cut [{}, {})", cut.start, cut.end),
+                format!(
+                    "the place of the files was changed after the cut [{}, {})",
+                    cut.start, cut.end
+                ),
                 "put s3.bucket.name and store.prefix back; a new place needs a new sink",
             ));
         }

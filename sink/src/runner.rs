@@ -243,18 +243,9 @@ impl Inner {
         }));
         self.statuses.lock().insert(key, Arc::clone(&status));
         let shutdown = self.shutdown.child_token();
-        let config = SinkConfig::parse(&of.sink.config);
-        let generation = u32::try_from(of.sink.generation);
-        let (config, generation) = match (config, generation, &of.problem) {
-            (Ok(config), Ok(generation), None) => (config, generation),
-            (Err(faults), _, None) => return halted(of, &status, &faults.to_string(), shutdown),
-            (_, Err(_), None) => {
-                return halted(of, &status, "generation past 2^32", shutdown);
-            }
-            (_, _, Some(problem)) => {
-                let problem = problem.clone();
-                return halted(of, &status, &problem, shutdown);
-            }
+        let (config, generation) = match checked(&of) {
+            Ok(checked) => checked,
+            Err(problem) => return halted(of, &status, &problem, shutdown),
         };
         let image = self.deps.meta.image();
         let task = Task {
@@ -322,6 +313,16 @@ fn gone(image: &Image, sink: &SinkMeta) -> String {
         "topic {} (id {}) {what}; delete the sink (its files stay) and create one with another name or topics.dir",
         sink.topic_name, sink.topic_id
     )
+}
+
+/// The configuration and generation of a sink that can run.
+fn checked(of: &Of) -> Result<(SinkConfig, u32), String> {
+    if let Some(problem) = &of.problem {
+        return Err(problem.clone());
+    }
+    let config = SinkConfig::parse(&of.sink.config).map_err(|faults| faults.to_string())?;
+    let generation = u32::try_from(of.sink.generation);
+    Ok((config, generation.map_err(|_| "its generation is past 2^32".to_owned())?))
 }
 
 /// A task that only waits to be ended.

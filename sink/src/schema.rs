@@ -72,8 +72,8 @@ pub struct Schema {
 
 impl Schema {
     /// Resolves what was seen. A path that is null throughout takes its type from `before`, the schema of the cut
-    /// before, so that a short cut does not change a reader's idea of a column; else it is a string.
-    /// Returns the number of paths in conflict as well.
+    /// before, so that a short cut does not change a reader's idea of a column. Without one it is left out, unless
+    /// nothing would be left of its object: then it is a string. Returns the number of paths in conflict as well.
     #[must_use]
     pub fn resolve(facts: &Facts, before: Option<&Schema>) -> (Self, u64) {
         let raw = |text: bool| if text { Raw::Text } else { Raw::Binary };
@@ -212,13 +212,19 @@ fn of(shape: &Shape, hint: Option<&Type>, conflicts: &mut u64) -> Type {
                 Some(Type::Struct(members)) => members.as_slice(),
                 _ => &[],
             };
-            let members: Vec<Member> = fields
-                .sorted()
-                .map(|field| {
-                    let hint = known.iter().find(|m| m.name == field.name).map(|m| &m.of);
-                    Member { name: field.name.clone(), of: of(&field.shape, hint, conflicts) }
-                })
-                .collect();
+            let mut members = Vec::new();
+            let mut nulls = Vec::new();
+            for field in fields.sorted() {
+                let hint = known.iter().find(|m| m.name == field.name).map(|m| &m.of);
+                // A column without a type would give readers of many files a wrong one; missing means null anyway.
+                let list = match (&field.shape, hint) {
+                    (Shape::Null, None) => &mut nulls,
+                    _ => &mut members,
+                };
+                let of = of(&field.shape, hint, conflicts);
+                list.push(Member { name: field.name.clone(), of });
+            }
+            let members = if members.is_empty() { nulls } else { members };
             // A group without columns has no form in Parquet: its text says all there is.
             if members.is_empty() { Type::Json } else { Type::Struct(members) }
         }

@@ -48,6 +48,17 @@ async fn values_that_are_no_objects_and_bytes_that_are_no_text_are_kept() {
 }
 
 #[tokio::test]
+async fn fields_that_are_null_throughout_are_left_out_and_read_back() {
+    let rig = Rig::new(&[("flush.size", "2"), ("idle.ms", "1000")]);
+    for value in [r#"{"a":null,"b":1}"#, r#"{"b":2,"o":{"x":null,"y":[{"z":null,"w":1}]}}"#] {
+        rig.memory.json(value);
+    }
+    rig.memory.json(r#"{"a":null}"#);
+    rig.run().await.expect("works");
+    assert_eq!(proved(&rig.store).await.partitions[0].rows, 3);
+}
+
+#[tokio::test]
 async fn the_same_range_gives_the_same_bytes() {
     let (one, two) = (Rig::new(KEYS), Rig::new(KEYS));
     for rig in [&one, &two] {

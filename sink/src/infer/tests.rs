@@ -89,6 +89,17 @@ fn a_path_of_nulls_keeps_the_type_it_had() {
 }
 
 #[test]
+fn a_path_of_nulls_without_a_type_is_left_out() {
+    let (schema, _) = resolved(&[r#"{"a":null,"b":1,"o":{"x":null},"l":[null]}"#]);
+    let text_x = Type::Struct(vec![member("x", Type::Text)]);
+    let list = Type::List(Box::new(Type::Text));
+    let members = vec![member("b", Type::Int), member("l", list), member("o", text_x)];
+    assert_eq!(schema.value, Value::Struct(members));
+    let (schema, _) = resolved(&[r#"{"a":null}"#]);
+    assert_eq!(schema.value, Value::Struct(vec![member("a", Type::Text)]));
+}
+
+#[test]
 fn hostile_shapes_become_text_in_bounded_memory() {
     let names: String = (0..=FIELDS_MAX).map(|n| format!("\"f{n}\":1,")).collect();
     let (schema, _) = resolved(&[&format!("{{\"o\":{{{}}}}}", names.trim_end_matches(','))]);

@@ -84,7 +84,10 @@ async fn idle_data_is_closed_by_the_wall_clock() {
     sleep(Duration::from_secs(59)).await;
     assert_eq!(rows(&started).await, 0);
     let status = started.status.lock().clone();
-    assert_eq!((status.state, status.boundary, status.lag, status.open_records), (State::Running, Some(0), 5, 5));
+    assert_eq!(
+        (status.state, status.boundary, status.lag, status.open_records),
+        (State::Running, Some(0), 5, 5)
+    );
     assert!(status.freshness_ms > 58_000, "{status:?}");
     sleep(Duration::from_secs(2)).await;
     assert_eq!(rows(&started).await, 5);
@@ -129,7 +132,10 @@ async fn a_fault_that_stays_stops_with_its_remedy() {
     let started = start(&[("flush.size", "5")], None, 1, error);
     sleep(Duration::from_secs(600)).await;
     let status = started.status.lock().clone();
-    assert_eq!((status.state, status.problem.as_deref()), (State::Stopped, Some("foreign; move it")));
+    assert_eq!(
+        (status.state, status.problem.as_deref()),
+        (State::Stopped, Some("foreign; move it"))
+    );
     started.shutdown.cancel();
     started.join.await.expect("ends");
 }
