@@ -60,6 +60,7 @@ pub(super) async fn run(
     let took = groups.0.deps.clock.elapsed().saturating_sub(started);
     groups.0.metrics.load_duration.observe(took.as_secs_f64());
     debug!(partition = id.index, groups = shard.group_count(), "group coordinator loaded");
+    let space = groups.0.deps.storage.wal_space();
     let mut actor = Actor {
         groups,
         partition,
@@ -68,6 +69,7 @@ pub(super) async fn run(
         replies: BTreeMap::new(),
         next_token: 0,
         unsent: VecDeque::new(),
+        space,
         in_flight: FuturesOrdered::new(),
         groups_counted: 0,
         replayed_to: None,
@@ -95,6 +97,8 @@ struct Actor {
     replies: BTreeMap<Token, oneshot::Sender<Response>>,
     next_token: u64,
     /// Writes that wait for room on the log; bounded by the shard's `writes_max`.
+    // From before the first append, so that no room is missed.
+    space: watch::Receiver<u64>,
     unsent: VecDeque<(WriteId, Result<partition::Checked, ErrorCode>)>,
     /// Writes under way, in order; bounded likewise.
     in_flight: FuturesOrdered<BoxFuture<'static, Outcome>>,
@@ -121,7 +125,6 @@ impl Actor {
 
     async fn serve(&mut self, shutdown: &common::Shutdown) -> End {
         loop {
-            let storage = self.groups.0.deps.storage.clone();
             let deadline = self.deadline();
             let end = tokio::select! {
                 biased;
@@ -129,7 +132,7 @@ impl Actor {
                 Some(outcome) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.written(outcome)
                 }
-                () = storage.wait_for_space(), if !self.unsent.is_empty() => self.send_writes(),
+                Ok(()) = self.space.changed(), if !self.unsent.is_empty() => self.send_writes(),
                 () = tokio::time::sleep_until(deadline) => {
                     let effects = self.shard.tick(self.now());
                     self.execute(effects)
