@@ -58,8 +58,11 @@ impl Builder {
     /// A group for one frame that is larger than the usual group.
     pub fn oversized(first: u64, payload: u64) -> Self {
         let bytes = group_bytes(1, payload);
-        let buffer = AlignedBuf::zeroed(usize::try_from(bytes).expect("checked against the limit"));
-        let (front, frames) = (BLOCK_SIZE, Vec::new());
+        let front = BLOCK_SIZE;
+        let payload = usize::try_from(payload).expect("checked against the limit");
+        // A small payload may still be oversized under a tiny `group_bytes_max`; it is copied out when sealed.
+        let buffer = AlignedBuf::zeroed((front + payload).next_multiple_of(BLOCK_SIZE));
+        let frames = Vec::new();
         Self { first, limit: bytes, buffer, front, payload: 0, frames, pooled: false }
     }
 
