@@ -1,4 +1,5 @@
 //! The whole system in a deterministic simulation.
 
-pub mod store;
+pub mod disk;
 pub mod meta_store;
+pub mod store;
