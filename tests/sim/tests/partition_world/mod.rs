@@ -1,5 +1,6 @@
 //! A disk, a store and metadata that outlive a broker, and the broker's lives over them.
 
+mod disk;
 mod model;
 
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use partition::{
     Partitions, Pending, ReadRequest, Rules, validate,
 };
 use protocol::batch::Header;
-use sim::disk::SimDisk;
 use storage::{Class, Storage};
 
+use disk::SimDisk;
 use model::{Expected, Model, Sent};
 
 const NODE: i32 = 1;
@@ -32,7 +33,8 @@ pub struct World {
     store: Arc<InMemory>,
     meta: MemoryStore,
     now_ms: i64,
-    known: Option<(WalId, PartitionId)>,
+    wal: Option<WalId>,
+    partition: Option<PartitionId>,
     high_watermark: i64,
     /// Cuts whose upload was waited for.
     cuts: Vec<u64>,
@@ -57,7 +59,8 @@ impl World {
             store: Arc::new(InMemory::new()),
             meta: MemoryStore::default(),
             now_ms: START_MS,
-            known: None,
+            wal: None,
+            partition: None,
             high_watermark: 0,
             cuts: Vec::new(),
             cuts_queued: 0,
@@ -125,7 +128,7 @@ impl World {
         );
         let (handle, driver) = voter.await.expect("metadata opens");
         tokio::spawn(driver.run());
-        let (wal, id) = self.bootstrap(&handle).await;
+        let wal = self.bootstrap(&handle).await;
         let budget = Budget::new(64 << 20);
         let registry = metrics::Registry::default();
         let deps = storage::Deps {
@@ -145,9 +148,17 @@ impl World {
             upload_bytes_max: 64 << 10,
             upload_age_max: Duration::from_millis(200),
             tail_bytes_max: 128 << 10,
+            wal: wal::Options {
+                capacity_max: 2 << 20,
+                segment_bytes: 256 << 10,
+                first_segment_bytes: 64 << 10,
+                group_bytes_max: 16 << 10,
+                ..wal::Options::default()
+            },
             ..storage::Options::default()
         };
         let storage = Storage::open(deps, options).await.expect("storage opens");
+        let id = self.topic(&handle).await;
         let deps = Deps {
             storage: storage.clone(),
             meta: handle,
@@ -169,7 +180,7 @@ impl World {
         Life { storage, partitions, partition, clock, waiting: Vec::new() }
     }
 
-    async fn bootstrap(&mut self, handle: &meta::Handle) -> (WalId, PartitionId) {
+    async fn bootstrap(&mut self, handle: &meta::Handle) -> WalId {
         let start = StartNode {
             node: NODE,
             host: "localhost".to_owned(),
@@ -177,9 +188,9 @@ impl World {
             feature_level_max: meta::FEATURE_LEVEL_MAX,
             ..StartNode::default()
         };
-        if let Some(known) = self.known {
+        if let Some(wal) = self.wal {
             handle.propose(start).await.expect("metadata answers");
-            return known;
+            return wal;
         }
         let cluster_id = "simulation".to_owned();
         let bootstrap = Bootstrap { cluster_id, incarnation: 1, feature_level: 1 };
@@ -187,6 +198,14 @@ impl World {
         handle.propose(start).await.expect("metadata answers");
         let created = handle.propose(CreateWal { node: NODE, salt: self.rng.next_u64() }).await;
         let Ok(meta::Reply::WalCreated { wal }) = created else { panic!("no log: {created:?}") };
+        *self.wal.insert(wal)
+    }
+
+    /// The topic gets an owner only while a broker has its log open.
+    async fn topic(&mut self, handle: &meta::Handle) -> PartitionId {
+        if let Some(known) = self.partition {
+            return known;
+        }
         let topic = CreateTopic {
             name: "topic".to_owned(),
             id: self.rng.uuid().as_bytes().to_vec(),
@@ -199,7 +218,7 @@ impl World {
         let Ok(meta::Reply::TopicCreated { number, .. }) = created else {
             panic!("no topic: {created:?}")
         };
-        *self.known.insert((wal, PartitionId { topic: number, index: 0 }))
+        *self.partition.insert(PartitionId { topic: number, index: 0 })
     }
 
     /// What survived is a prefix of what was appended, and holds all that was answered.

@@ -1,0 +1,236 @@
+//! Streams against a plain vector model: random appends, reads, evictions, uploads, outages, damage on the way and
+//! restarts, all drawn from a seed. A failing seed is printed; `SLUICE_SEED=n cargo test -p sim --test storage` repeats it.
+
+mod storage_disk;
+mod storage_world;
+
+use std::time::Duration;
+
+use common::{Rng, StreamKind};
+use object_store::{ObjectStoreExt, PutPayload};
+use sim::store::Faults;
+use storage::{AppendError, Class, ReadError};
+use storage_world::{World, data_of, small};
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (1..=count).collect(),
+    }
+}
+
+fn simulate<F: Future<Output = ()>>(seed: u64, body: impl FnOnce(u64) -> F) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    let told = Told(seed);
+    runtime.block_on(async {
+        let limit = Duration::from_secs(36_000);
+        tokio::time::timeout(limit, body(seed)).await.expect("no simulated run takes ten hours");
+    });
+    std::mem::forget(told);
+}
+
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        eprintln!("repeat with: SLUICE_SEED={} cargo test --release -p sim --test storage", self.0);
+    }
+}
+
+#[test]
+fn streams_are_a_vector_whatever_happens() {
+    let mut met = storage_world::Edges::default();
+    for seed in seeds(60) {
+        simulate(seed, |seed| async move {
+            let mut world = World::new(seed, small()).await;
+            for _ in 0..120 {
+                world.step().await;
+            }
+            world.store.set(Faults::default());
+            world.check_all().await;
+            world.storage.upload_through(world.last_position()).await.expect("open");
+            world.check_all().await;
+            world.restart().await;
+            world.check_all().await;
+            storage_world::EDGES.with_borrow_mut(|edges| edges.add(&world.edges()));
+        });
+    }
+    storage_world::EDGES.with_borrow(|edges| met.add(edges));
+    println!("{met:?}");
+    if std::env::var("SLUICE_SEED").is_err() {
+        met.assert_all_met();
+    }
+}
+
+#[test]
+fn an_outage_is_bounded_by_the_log_and_ends_by_itself() {
+    simulate(7, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        world.store.set(Faults { outage: true, ..Faults::default() });
+        for _ in 0..40 {
+            world.append(0, StreamKind::Data, 8000).await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.check_all().await;
+        let bounds = world.storage.bounds(data_of(0)).expect("open");
+        assert_eq!(bounds.committed_end, 0);
+        world.store.set(Faults::default());
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        world.check_all().await;
+        assert!(world.edges().read_back_for_upload > 0, "the round read groups back from the log");
+    });
+}
+
+#[test]
+fn an_object_that_is_missing_or_damaged_refuses_its_range_only() {
+    simulate(8, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        for _ in 0..8 {
+            world.append(0, StreamKind::Data, 6000).await;
+            world.append(1, StreamKind::Data, 6000).await;
+        }
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        world.append(0, StreamKind::Data, 500).await;
+        world.restart().await;
+        let index = world.meta.stream_index(data_of(0), 0, 10).await.expect("answers");
+        let object = &index.objects[0];
+        let key = storage::data_key(&world.prefix, object.object);
+        let inner = world.store.inner().clone();
+        let sound = inner.get(&key).await.expect("there").bytes().await.expect("reads");
+
+        inner.delete(&key).await.expect("deletes");
+        let error = world.read(data_of(0), 0).await.expect_err("missing");
+        assert!(matches!(error, ReadError::Missing { start: 0, .. }), "{error}");
+
+        inner.put(&key, PutPayload::from_bytes(sound.slice(..sound.len() / 2))).await.expect("puts");
+        let error = world.read(data_of(0), 0).await.expect_err("cut");
+        assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
+
+        // Flip a bit in the payload of the first entry: its block's head and table are 64 + 48 * n bytes.
+        let mut flipped = sound.to_vec();
+        let first = storage::object::ObjectIndex::parse(&sound).expect("sound");
+        let block = first.blocks_of(data_of(0), 0, 1)[0];
+        let at = usize::try_from(block.position + block.length - block.payload_bytes).expect("small");
+        flipped[at] ^= 1;
+        inner.put(&key, PutPayload::from(flipped)).await.expect("puts");
+        let error = world.read(data_of(0), 0).await.expect_err("flipped");
+        let named = matches!(error, ReadError::Corrupt { object: id, start: 0, .. } if id == object.object);
+        assert!(named, "{error}");
+        let tail = world.start_of_entry(data_of(0), 8);
+        let read = world.read(data_of(0), tail).await.expect("the tail is sound");
+        assert_eq!(read.entries.len(), 1);
+
+        inner.put(&key, PutPayload::from_bytes(sound)).await.expect("puts");
+        world.check_all().await;
+    });
+}
+
+#[test]
+fn a_deleted_topic_is_passed_over_and_its_epochs_go_on() {
+    simulate(9, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        world.append(0, StreamKind::Data, 3000).await;
+        world.append(1, StreamKind::Data, 3000).await;
+        let deleted = world.delete_topic(0).await;
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        let index = world.meta.stream_index(deleted, 0, 10).await.expect("answers");
+        assert!(index.objects.is_empty());
+        world.check_all().await;
+        world.restart().await;
+        world.check_all().await;
+    });
+}
+
+#[test]
+fn a_stale_epoch_ends_the_process_and_trims_nothing() {
+    simulate(10, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        world.append(0, StreamKind::Data, 3000).await;
+        world.fence().await;
+        let upload = world.storage.upload_through(world.last_position()).await;
+        assert!(upload.is_err());
+        assert_eq!(world.fatal_lines().len(), 1, "{:?}", world.fatal_lines());
+        let closed = world.try_append(0, StreamKind::Data, 10);
+        assert_eq!(closed, Err(AppendError::Closed));
+    });
+}
+
+#[test]
+fn the_log_start_is_checked_after_the_read_and_bytes_below_are_not_uploaded() {
+    simulate(11, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        for _ in 0..6 {
+            world.append(0, StreamKind::Data, 3000).await;
+        }
+        let start = world.start_of_entry(data_of(0), 4);
+        world.set_log_start(data_of(0), start).await;
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        let error = world.read(data_of(0), 0).await.expect_err("below");
+        assert!(matches!(error, ReadError::BelowStart { .. }), "{error}");
+        world.restart().await;
+        world.check_all().await;
+        let index = world.meta.stream_index(data_of(0), start, 10).await.expect("answers");
+        assert_eq!(index.objects[0].bytes, 2 * 3008);
+    });
+}
+
+#[test]
+fn trimming_before_the_commit_is_found() {
+    let found = seeds(200).into_iter().find(|seed| {
+        let run = std::panic::catch_unwind(|| {
+            let _bug = common::failpoint::plant("trim-before-durable");
+            simulate(*seed, |seed| async move {
+                let mut world = World::new(seed, small()).await;
+                for _ in 0..60 {
+                    world.step().await;
+                }
+                world.restart().await;
+                world.check_all().await;
+            });
+        });
+        run.is_err()
+    });
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn one_seed_one_run() {
+    let run = |seed: u64| {
+        let mut trace = String::new();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = World::new(seed, small()).await;
+            for _ in 0..60 {
+                world.step().await;
+            }
+            trace = world.trace();
+        });
+        trace
+    };
+    let seed = Rng::seeded(3).next_u64();
+    assert_eq!(run(seed), run(seed));
+}
+
+#[test]
+fn classes_do_not_share_their_requests() {
+    simulate(12, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        for _ in 0..10 {
+            world.append(0, StreamKind::Data, 6000).await;
+        }
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        world.restart().await;
+        world.store.set(Faults { stuck_body_one_in: 1, ..Faults::default() });
+        let stuck = world.storage.clone();
+        let stuck = tokio::spawn(async move {
+            stuck.read(data_of(0), 0, i64::MAX, 1000, Class::CatchUp).await
+        });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        world.store.set(Faults::default());
+        let read = world.storage.read(data_of(0), 0, i64::MAX, 1000, Class::Sink).await;
+        assert_eq!(read.expect("its own share").entries.len(), 1);
+        assert!(stuck.await.expect("no panic").is_ok(), "the deadline ends a stuck body, a retry answers");
+    });
+}

@@ -1,0 +1,115 @@
+//! The whole engine under one seed: metadata, log, storage and partitions over media that fail, tear and lie, with
+//! idempotent producers and readers that outlive its crashes and remember what they were told.
+//!
+//! `SLUICE_SEEDS` is the number of seeds (50), `SLUICE_SEED=n` runs one. A failing seed prints how to repeat it.
+
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use common::failpoint;
+use world::edges::Edges;
+use world::{Outcome, election};
+
+/// Within so many seeds a planted bug has to be found.
+const PLANTED_SEEDS_MAX: u64 = 200;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match number("SLUICE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SLUICE_SEEDS").unwrap_or(50),
+    }
+}
+
+/// A panic is a finding like any other.
+fn run(seed: u64) -> Result<Outcome, String> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| world::run(seed)));
+    let outcome = outcome.map_err(|_| "a panic, see above".to_owned())?;
+    match &outcome.violation {
+        None => Ok(outcome),
+        Some(violation) => {
+            if number("SLUICE_SEED").is_some() {
+                println!("{}", outcome.trace.join("\n"));
+            }
+            Err(violation.clone())
+        }
+    }
+}
+
+#[test]
+fn one_seed_twice_is_one_trace() {
+    for seed in [1, 2] {
+        let (first, second) = (world::run(seed).trace, world::run(seed).trace);
+        let differs = first.iter().zip(&second).find(|(first, second)| first != second);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+        assert!(first.len() > 500, "hardly anything happened: {}", first.len());
+    }
+}
+
+#[test]
+fn what_clients_were_told_stays_true() {
+    let mut edges = Edges::default();
+    for seed in seeds() {
+        match run(seed) {
+            Ok(outcome) => edges.add_all(&outcome.edges),
+            Err(violation) => panic!(
+                "seed {seed}: {violation}\nrepeat with: SLUICE_SEED={seed} cargo test --release -p sim \
+                 --test world what_clients_were_told -- --nocapture"
+            ),
+        }
+    }
+    if number("SLUICE_SEED").is_none() {
+        edges.assert_all_met();
+    }
+}
+
+fn finds(bug: &'static str) {
+    let planted = failpoint::plant(bug);
+    let found = (0..PLANTED_SEEDS_MAX).find_map(|seed| Some((seed, run(seed).err()?)));
+    drop(planted);
+    match found {
+        Some((seed, violation)) => println!("{bug} is found by seed {seed}: {violation}"),
+        None => panic!("no seed below {PLANTED_SEEDS_MAX} finds the planted bug {bug}"),
+    }
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_found() {
+    finds("ack-before-sync");
+}
+
+#[test]
+fn a_trim_before_the_object_is_durable_is_found() {
+    finds("trim-before-durable");
+}
+
+#[test]
+fn a_repeat_answered_early_is_found() {
+    finds("duplicate-early");
+}
+
+#[test]
+fn a_group_revived_behind_a_cut_is_found() {
+    finds("revive-behind-cut");
+}
+
+#[test]
+fn three_voters_elect_and_agree_over_killed_leaders() {
+    let elect = |seed| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        let limit = Duration::from_secs(3600);
+        runtime.block_on(async { tokio::time::timeout(limit, election::run(seed)).await })
+    };
+    for seed in 0..8 {
+        let first = elect(seed).expect("the group gets on");
+        assert_eq!(first, elect(seed).expect("the group gets on"), "seed {seed}, twice");
+    }
+}

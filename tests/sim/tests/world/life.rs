@@ -1,0 +1,257 @@
+//! One life of the engine: metadata, log, storage, partitions, opened as the broker opens them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::metrics::Registry;
+use common::{Budget, Clock, NodeId, Shutdown, WalId};
+use meta::Reply;
+use meta::command::{Bootstrap, CreateTopic, CreateWal, ExpireObjects, StartNode};
+use partition::{OpenError, Partition, Partitions};
+use sim::store::{FaultStore, Faults};
+use storage::Storage;
+
+use super::clients::Env;
+use super::{Cutter, PARTITIONS, World};
+
+/// Bytes of a log segment.
+pub const SEGMENT: u64 = 64 << 10;
+
+/// Why a life does not begin.
+#[derive(Debug)]
+pub enum OpenFailure {
+    /// A read of the disk failed, as it was told to.
+    ReadFailed,
+    Broken(String),
+}
+
+fn broken(error: impl ToString) -> OpenFailure {
+    OpenFailure::Broken(error.to_string())
+}
+
+/// What runs.
+pub struct Life {
+    pub meta: meta::Handle,
+    pub storage: Storage,
+    pub partitions: Partitions,
+    pub opened: Vec<Arc<Partition>>,
+    pub clock: Clock,
+    pub wal: WalId,
+}
+
+/// Limits so small that every edge is near.
+fn storage_options() -> storage::Options {
+    storage::Options {
+        wal: wal::Options {
+            capacity_max: 8 * SEGMENT,
+            segment_bytes: SEGMENT,
+            first_segment_bytes: SEGMENT / 2,
+            group_bytes_max: 16 << 10,
+            window_bytes_max: 64 << 10,
+            queue_bytes_max: 32 << 10,
+            ready_segments_max: 1,
+            recovered_bytes_max: 64 << 10,
+            prepare_backoff: Duration::from_millis(50),
+            ..wal::Options::default()
+        },
+        upload_bytes_max: 48 << 10,
+        upload_age_max: Duration::from_millis(150),
+        put_single_bytes_max: 16 << 10,
+        put_part_bytes: 8 << 10,
+        put_timeout: Duration::from_secs(1),
+        upload_window_bytes_max: 16 << 10,
+        object_ttl: Duration::from_secs(1),
+        tail_bytes_max: 24 << 10,
+        block_cache_bytes_max: 128 << 10,
+        read_ahead_bytes_max: 16 << 10,
+        read_timeout: Duration::from_millis(500),
+        read_tries_max: 6,
+        backoff_min: Duration::from_millis(5),
+        backoff_max: Duration::from_millis(200),
+        close_timeout: Duration::from_secs(2),
+        ..storage::Options::default()
+    }
+}
+
+fn partition_options() -> partition::Options {
+    partition::Options {
+        snapshot_batches_max: 24,
+        snapshot_index_max: 8,
+        scan_bytes_max: 8 << 10,
+        time_points_max: 8,
+        ..partition::Options::default()
+    }
+}
+
+impl World {
+    pub async fn open(
+        &mut self,
+        cutter: &Cutter,
+        registry: &Registry,
+    ) -> Result<Life, OpenFailure> {
+        let clock = Clock::simulated(self.now_ms);
+        let meta = self.open_meta(cutter, &clock).await?;
+        let (wal, topic) = self.bootstrap(&meta, &clock).await?;
+        let budget = Budget::new(16 << 20);
+        let deps = storage::Deps {
+            clock: clock.clone(),
+            rng: self.rng.fork(),
+            disk: self.disk.open(),
+            store: Arc::new(self.store.clone()),
+            prefix: "p/cluster".into(),
+            meta: meta.clone(),
+            budget: budget.clone(),
+            registry: registry.clone(),
+            node: NodeId(1),
+            wal,
+            on_fatal: self.on_fatal(cutter),
+        };
+        let storage = Storage::open(deps, storage_options()).await;
+        let storage = storage.map_err(|error| match error {
+            storage::OpenError::Recover(wal::RecoverError::Read { .. }) => OpenFailure::ReadFailed,
+            other => broken(other),
+        })?;
+        let deps = partition::Deps {
+            storage: storage.clone(),
+            meta: meta.clone(),
+            node: NodeId(1),
+            clock: clock.clone(),
+            registry: registry.clone(),
+            budget,
+        };
+        let partitions = Partitions::new(deps, partition_options());
+        tokio::spawn(partitions.clone().run(Shutdown::new()));
+        let opened = open_partitions(&partitions, topic).await?;
+        Ok(Life { meta, storage, partitions, opened, clock, wal })
+    }
+
+    fn on_fatal(&self, cutter: &Cutter) -> Arc<dyn Fn(&str) + Send + Sync> {
+        let (cutter, checker, disk) = (cutter.clone(), self.checker.clone(), self.disk.clone());
+        let errors = disk.met().write_errors;
+        Arc::new(move |line| {
+            // The disk was told to fail, or the process is dead already.
+            if disk.met().write_errors == errors && !cutter.is_dead() {
+                checker.lock().fail(format!("the process ended itself: {line}"));
+            }
+            cutter.cut("fatal");
+        })
+    }
+
+    async fn open_meta(
+        &self,
+        cutter: &Cutter,
+        clock: &Clock,
+    ) -> Result<meta::Handle, OpenFailure> {
+        let deps = meta::Deps {
+            clock: clock.clone(),
+            rng: self.rng.fork(),
+            transport: Box::new(meta::Alone),
+            shutdown: Shutdown::new(),
+            on_fatal: self.on_fatal(cutter),
+            metrics: meta::Metrics::default(),
+        };
+        let started = meta::start(Box::new(self.meta.open()), meta::Options::alone(), deps).await;
+        let (handle, driver) = started.map_err(broken)?;
+        tokio::spawn(driver.run());
+        Ok(handle)
+    }
+
+    /// Brings metadata to where a broker can open, wherever a former start was interrupted.
+    async fn bootstrap(
+        &self,
+        meta: &meta::Handle,
+        clock: &Clock,
+    ) -> Result<(WalId, u64), OpenFailure> {
+        let cluster_id = "simulation".to_owned();
+        let bootstrap = Bootstrap { cluster_id, incarnation: 1, feature_level: 1 };
+        meta.propose(bootstrap).await.map_err(broken)?;
+        let start = StartNode {
+            node: 1,
+            host: "localhost".to_owned(),
+            port: 9092,
+            feature_level_max: meta::FEATURE_LEVEL_MAX,
+            ..StartNode::default()
+        };
+        let wal = match meta.propose(start).await.map_err(broken)? {
+            Reply::NodeStarted { wal: Some(wal), .. } => wal,
+            Reply::NodeStarted { wal: None, .. } => {
+                let create = CreateWal { node: 1, salt: self.rng.next_u64() };
+                match meta.propose(create).await.map_err(broken)? {
+                    Reply::WalCreated { wal } => wal,
+                    other => return Err(broken(format!("{other:?}"))),
+                }
+            }
+            other => return Err(broken(format!("{other:?}"))),
+        };
+        if let Some((number, _)) = meta.image().topics.first_key_value() {
+            return Ok((wal, *number));
+        }
+        let create = CreateTopic {
+            name: "topic".to_owned(),
+            id: self.rng.uuid().as_bytes().to_vec(),
+            partitions: PARTITIONS,
+            replication_factor: 1,
+            now_ms: clock.now_ms(),
+            ..CreateTopic::default()
+        };
+        match meta.propose(create).await.map_err(broken)? {
+            Reply::TopicCreated { number, .. } => Ok((wal, number)),
+            other => Err(broken(format!("{other:?}"))),
+        }
+    }
+}
+
+impl Cutter {
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
+
+async fn open_partitions(
+    partitions: &Partitions,
+    topic: u64,
+) -> Result<Vec<Arc<Partition>>, OpenFailure> {
+    let mut opened = Vec::new();
+    for index in 0..PARTITIONS {
+        let id = World::partition(topic, index);
+        let mut tries = 0;
+        opened.push(loop {
+            match partitions.get(id).await {
+                Ok(partition) => break partition,
+                Err(OpenError::Unavailable { .. }) if tries < 20 => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(broken(error)),
+            }
+        });
+    }
+    Ok(opened)
+}
+
+/// Faults of the store, and the housekeeping that expires object ids.
+pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle) {
+    loop {
+        let sometimes = |n: u64| if env.rng.one_in(3) { n } else { 0 };
+        let slowest = [2, 30, 300, 1200];
+        let slowest = slowest[usize::try_from(env.rng.below(4)).expect("small")];
+        let faults = Faults {
+            latency_ms: 0..slowest,
+            outage: env.rng.one_in(6),
+            error_one_in: sometimes(4),
+            lost_response_one_in: sometimes(3),
+            conflict_one_in: sometimes(5),
+            ..Faults::default()
+        };
+        if env.is_dead() {
+            return;
+        }
+        env.trace(format_args!("{faults:?}"));
+        store.set(faults);
+        tokio::time::sleep(Duration::from_millis(50 + env.rng.below(600))).await;
+        let expire = ExpireObjects { now_ms: env.clock.now_ms(), objects_max: 100 };
+        if meta.propose(expire).await.is_err() {
+            return;
+        }
+    }
+}
