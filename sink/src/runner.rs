@@ -89,13 +89,17 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Runner(Arc<Inner>);
 
+/// A sink's id and a partition's index.
+type Key = (u64, u32);
+type SharedStatus = Arc<Mutex<PartitionStatus>>;
+
 struct Inner {
     deps: Deps,
     options: Options,
     metrics: Metrics,
     writers: Arc<Semaphore>,
     // Short look-ups, never over an await.
-    statuses: Mutex<BTreeMap<(u64, u32), Arc<Mutex<PartitionStatus>>>>,
+    statuses: Mutex<BTreeMap<Key, SharedStatus>>,
     /// Names with a label set.
     measured: Mutex<BTreeSet<String>>,
     shutdown: Shutdown,
@@ -210,7 +214,7 @@ impl Inner {
     }
 
     /// What should run here: every partition of a running sink's topic that this node leads.
-    fn wanted(&self, image: &Image) -> BTreeMap<(u64, u32), Of> {
+    fn wanted(&self, image: &Image) -> BTreeMap<Key, Of> {
         let mut wanted = BTreeMap::new();
         for sink in image.sinks.values().filter(|sink| sink.state == SinkState::Running) {
             let of = |index: u32, epoch, problem| Of {
@@ -235,7 +239,7 @@ impl Inner {
     }
 
     /// Starts the task of `of`, or shows why there is none.
-    fn start(self: &Arc<Self>, key: (u64, u32), of: Of, probed: Arc<OnceCell<()>>) -> Running {
+    fn start(self: &Arc<Self>, key: Key, of: Of, probed: Arc<OnceCell<()>>) -> Running {
         let status = Arc::new(Mutex::new(PartitionStatus {
             topic: of.sink.topic_name.clone(),
             partition: key.1,
@@ -382,7 +386,7 @@ impl Opener for Open {
 
 async fn supervise(inner: Arc<Inner>) {
     let mut images = inner.deps.meta.watch();
-    let mut running: BTreeMap<(u64, u32), Running> = BTreeMap::new();
+    let mut running: BTreeMap<Key, Running> = BTreeMap::new();
     let mut probed: BTreeMap<u64, Arc<OnceCell<()>>> = BTreeMap::new();
     loop {
         let image = images.borrow_and_update().clone();
@@ -401,10 +405,10 @@ async fn supervise(inner: Arc<Inner>) {
         let sinks: BTreeSet<u64> = wanted.keys().map(|(sink, _)| *sink).collect();
         probed.retain(|sink, _| sinks.contains(sink));
         for (key, of) in wanted {
-            if !running.contains_key(&key) {
+            running.entry(key).or_insert_with(|| {
                 let probed = Arc::clone(probed.entry(key.0).or_default());
-                running.insert(key, inner.start(key, of, probed));
-            }
+                inner.start(key, of, probed)
+            });
         }
         let names: BTreeMap<u64, String> =
             image.sinks.values().map(|sink| (sink.id, sink.name.clone())).collect();
