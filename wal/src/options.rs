@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::disk::Space;
 
-/// Writes in flight at most. Recovery relies on it: a hole has at most this many minus one valid groups behind it.
+/// Groups from the oldest that is not durable on, at most, so also writes in flight. Recovery relies on it: a hole has at
+/// most this many minus one valid groups behind it.
 pub const WINDOW_GROUPS_MAX: usize = 4;
 
 /// Payload of one frame at most, 32 MiB and one block: `max.message.bytes` above 32 MiB is refused by the broker.
@@ -21,7 +22,7 @@ pub struct Options {
     pub first_segment_bytes: u64,
     /// A group closes here.
     pub group_bytes_max: u64,
-    /// Bytes in flight at most; a larger group goes alone.
+    /// Bytes of the groups from the oldest that is not durable on, at most; a larger group goes alone.
     pub window_bytes_max: u64,
     /// Bytes of closed groups that wait for the window; past it an append is told that the log is full.
     pub queue_bytes_max: u64,

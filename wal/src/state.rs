@@ -54,9 +54,12 @@ pub(crate) struct State {
     pub open: Option<Builder>,
     pub queue: VecDeque<Closed>,
     pub queued_bytes: u64,
+    /// The window: submitted groups from the oldest that is not durable on, written or not.
     flights: VecDeque<Flight>,
+    /// Writes that have not ended.
     in_flight: usize,
-    in_flight_bytes: u64,
+    /// Bytes of `flights`.
+    window_bytes: u64,
     /// Everything below is durable.
     pub durable: u64,
     pub trimmed: u64,
@@ -78,6 +81,7 @@ pub(crate) struct State {
 
 struct Flight {
     group: Arc<Group>,
+    bytes: u64,
     done: bool,
 }
 
@@ -97,7 +101,7 @@ impl State {
             queued_bytes: 0,
             flights: VecDeque::new(),
             in_flight: 0,
-            in_flight_bytes: 0,
+            window_bytes: 0,
             durable: cursor,
             trimmed,
             kicked: false,
@@ -129,6 +133,14 @@ impl State {
         self.queue.push_back(closed);
     }
 
+    /// The oldest group of the window is durable.
+    fn pass_first(&mut self) {
+        let flight = self.flights.pop_front().expect("the caller has looked");
+        self.window_bytes -= flight.bytes;
+        self.durable = flight.group.end.0;
+        self.events.push_back(Event::Durable(flight.group));
+    }
+
     /// True when nothing is open, queued or in flight.
     pub fn is_drained(&self) -> bool {
         self.open.is_none() && self.queue.is_empty() && self.in_flight == 0
@@ -143,13 +155,15 @@ impl State {
 impl Inner {
     /// Submits closed groups, and the open one after a kick, while the window has room.
     pub fn pump(self: &Arc<Self>, state: &mut State) {
-        while !state.failed && state.in_flight < WINDOW_GROUPS_MAX {
+        // The window ends with the oldest group that is not durable, also when later ones are written already:
+        // recovery takes no more valid groups behind a hole for an unacknowledged tail.
+        while !state.failed && state.flights.len() < WINDOW_GROUPS_MAX {
             if state.queue.is_empty() && state.kicked {
                 state.close_open();
             }
             let Some(next) = state.queue.front() else { break };
-            let bytes = state.in_flight_bytes + next.bytes;
-            if state.in_flight > 0 && bytes > self.options.window_bytes_max {
+            let bytes = state.window_bytes + next.bytes;
+            if !state.flights.is_empty() && bytes > self.options.window_bytes_max {
                 break;
             }
             let next = state.queue.pop_front().expect("looked at above");
@@ -173,9 +187,8 @@ impl Inner {
 
     /// The planted bug: what is in flight counts as durable.
     fn acknowledge_early(&self, state: &mut State) -> bool {
-        while let Some(flight) = state.flights.pop_front() {
-            state.durable = flight.group.end.0;
-            state.events.push_back(Event::Durable(flight.group));
+        while !state.flights.is_empty() {
+            state.pass_first();
         }
         !state.events.is_empty()
     }
@@ -192,7 +205,7 @@ impl Inner {
         state.published = state.published.max(acked.0);
         state.submits += 1;
         state.in_flight += 1;
-        state.in_flight_bytes += bytes;
+        state.window_bytes += bytes;
         self.count(&group, bytes, state);
         self.listener.sealed(group.clone());
         let first = group.first;
@@ -200,7 +213,7 @@ impl Inner {
             state.segments.locate(first.0).expect("a group is placed in a live segment");
         assert!(room >= bytes && (!roll || first.0 + room == end), "a group stays in its segment");
         let data = group.bytes.clone().expect("a sealed group has its buffer");
-        state.flights.push_back(Flight { group, done: false });
+        state.flights.push_back(Flight { group, bytes, done: false });
         let (inner, started) = (self.clone(), Instant::now());
         let done = move |result| inner.written(first, bytes, started, result);
         self.disk.write(segment, at, data, Box::new(done));
@@ -239,7 +252,6 @@ impl Inner {
             return;
         }
         state.in_flight -= 1;
-        state.in_flight_bytes -= bytes;
         self.metrics.in_flight.set(level(state.in_flight as u64));
         match result {
             Err(source) => {
@@ -251,9 +263,7 @@ impl Inner {
                     flight.done = true;
                 }
                 while state.flights.front().is_some_and(|flight| flight.done) {
-                    let flight = state.flights.pop_front().expect("looked at above");
-                    state.durable = flight.group.end.0;
-                    state.events.push_back(Event::Durable(flight.group));
+                    state.pass_first();
                 }
                 self.pump(&mut state);
                 self.offer_space(&mut state);

@@ -21,6 +21,8 @@ use wal::{Disk, Done, SegmentFile, Space};
 pub use medium::Met;
 use medium::{Medium, Operation};
 
+use crate::trigger::{self, Trigger};
+
 /// How the disk behaves from now on.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
@@ -55,13 +57,21 @@ pub struct SimDisk {
     medium: Arc<Mutex<Medium>>,
     /// The life this handle belongs to; `None` is whichever runs.
     life: Option<u64>,
+    trigger: Trigger,
 }
 
 impl SimDisk {
     /// An empty directory. This handle works in every life.
     #[must_use]
     pub fn new(rng: Rng) -> Self {
-        Self { rng, medium: Arc::new(Mutex::new(Medium::default())), life: None }
+        let medium = Arc::new(Mutex::new(Medium::default()));
+        Self { rng, medium, life: None, trigger: Trigger::default() }
+    }
+
+    /// Passes the moments of `trigger`.
+    #[must_use]
+    pub fn with_trigger(self, trigger: Trigger) -> Self {
+        Self { trigger, ..self }
     }
 
     /// A handle for the process that runs now: after the next crash it reaches nothing.
@@ -110,6 +120,12 @@ impl SimDisk {
         self.medium.lock().fingerprint()
     }
 
+    /// Bytes that all segments take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.medium.lock().used()
+    }
+
     /// What has happened so far.
     #[must_use]
     pub fn met(&self) -> Met {
@@ -141,8 +157,13 @@ impl SimDisk {
         let disk = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let ended = disk.medium.lock().complete(id, &disk.rng);
-            if let Some(result) = ended {
+            let (life, ended) = {
+                let mut medium = disk.medium.lock();
+                (medium.life, medium.complete(id, &disk.rng))
+            };
+            let Some(result) = ended else { return };
+            disk.trigger.hit(trigger::DISK_DONE);
+            if disk.medium.lock().life == life {
                 done(result);
             }
         });
@@ -197,7 +218,10 @@ impl Disk for SimDisk {
                     medium.read(segment, at, len)
                 }
             };
-            done(result);
+            disk.trigger.hit(trigger::DISK_READ);
+            if disk.medium.lock().life == life {
+                done(result);
+            }
         });
     }
 

@@ -176,7 +176,8 @@ async fn run(seed: u64, lives: u64) -> Result<(Met, Model, u32), String> {
         }
         interrupted = 0;
         let heard = Arc::new(Heard::default());
-        let start = Wal::start(recovered, WalEpoch(epoch), heard.clone(), &Registry::default());
+        let registry = Registry::default();
+        let start = Wal::start(recovered, WalEpoch(epoch), heard.clone(), &registry);
         let patience = Duration::from_millis(if rng.one_in(4) { 2 } else { 60_000 });
         let Ok(wal) = tokio::time::timeout(patience, start).await else {
             disk.crash();
@@ -331,7 +332,7 @@ fn after_a_failed_write_nothing_is_acknowledged() {
             assert_eq!(wal.append(&[]), Err(AppendError::Closed));
             wal.close().await;
             model.heard(&heard);
-            let disk.crash();
+            disk.crash();
             let again = Wal::recover(disk.open(), &options(), &model.identity()).await.expect("recovers");
             model.check(again.groups()).expect("all acknowledged frames");
         });

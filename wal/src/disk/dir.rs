@@ -162,9 +162,13 @@ impl Drop for DirDisk {
     fn drop(&mut self) {
         (self.writes, self.reads, self.jobs) = (None, None, None);
         let me = std::thread::current().id();
+        if self.threads.iter().any(|thread| thread.thread().id() == me) {
+            // The last owner was a completion on one of these threads, which may hold what another one waits for. They
+            // all end by themselves, because their queues are closed.
+            return;
+        }
         for thread in self.threads.drain(..) {
-            // The last owner may be a completion on one of these threads, which ends by itself then.
-            if thread.thread().id() != me && thread.join().is_err() {
+            if thread.join().is_err() {
                 tracing::error!("a thread of the write-ahead log panicked");
             }
         }
