@@ -14,6 +14,7 @@ UNSUPPORTED_VERSION, INVALID_TIMESTAMP = 35, 32
 
 
 def still_serves(broker):
+    broker.cli("topic", "create", "alive", check=False)
     connection = wire.Connection(broker.bootstrap)
     assert connection.produce("alive", {0: wire.batch([b"x"])})[0][0] == 0
     connection.close()
@@ -80,7 +81,7 @@ def test_order_holds_with_five_requests_in_flight(broker):
     ("too large", wire.batch([b"x" * 1_100_000]), TOO_LARGE),
     ("two batches", wire.batch([b"x"]) * 2, INVALID_RECORD),
     ("hostile count", wire.batch([b"x"], count=0x7FFFFFFF), INVALID_RECORD),
-])
+], ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "")
 def test_bad_batches_are_refused_with_the_error_of_kafka(broker, name, data, error):
     broker.cli("topic", "create", "bad")
     connection = wire.Connection(broker.bootstrap)
@@ -108,7 +109,7 @@ def test_old_message_formats_are_refused(broker):
      + struct.pack(">hii", -1, 0, 0x7FFFFFFF)),
     ("cut header", struct.pack(">ih", 2, 3)),
     ("random", struct.pack(">i", 64) + os.urandom(64)),
-])
+], ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "")
 def test_bad_frames_end_their_connection_only(broker, name, frame):
     connection = wire.Connection(broker.bootstrap, seconds=10)
     connection.send_raw(frame)
