@@ -37,32 +37,32 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Takes over a group that recovery found, before the log is open.
+    /// Takes over a group that recovery found, before the log is open. Its buffer may not have been kept.
     pub fn recovered(&self, group: &Arc<wal::Group>) {
         self.index(group);
-    }
-
-    /// Takes over the facts of a recovered group whose buffer was not kept.
-    pub fn recovered_metadata(&self, first: Lsn, slot: Slot, runs: Vec<(StreamId, Run)>) {
-        self.tail.push_metadata(first, slot);
-        self.push_runs(runs);
     }
 
     /// Puts a durable group into the tail cache and its entries into their streams. Returns the listeners to call.
     fn index(&self, group: &Arc<wal::Group>) -> Vec<Arc<dyn DurableListener>> {
         let tail = Arc::new(TailGroup::new(group.clone(), &self.budget));
         let runs = tail.runs();
-        let bytes = runs.iter().map(|(_, run)| run.bytes).sum();
+        let slot = Slot {
+            end: group.end(),
+            payload_bytes: runs.iter().map(|(_, run)| run.bytes).sum(),
+            frames: tail.len(),
+            at: self.clock.elapsed(),
+            cached: (group.has_payloads() && tail.len() > 0).then_some(tail),
+        };
         // Cache first, streams after: who sees the new end finds the bytes.
-        let evicted = self.tail.push(tail, group.end(), bytes, self.clock.elapsed());
+        let evicted = self.tail.push(group.first(), slot);
         let listeners = self.push_runs(runs);
         let crossed = evicted.pending_bytes.start < self.upload_bytes_max
             && evicted.pending_bytes.end >= self.upload_bytes_max;
         self.forget(&evicted);
-        self.metrics.pending(self.tail.pending_bytes());
-        self.metrics.tail_bytes(self.tail.cached_bytes());
-        let forced = self.forced.load(Ordering::Acquire);
-        if crossed || evicted.first_pending || forced > 0 {
+        self.metrics.pending(evicted.pending_bytes.end);
+        self.metrics.tail_bytes(evicted.cached_bytes);
+        let forced = self.forced.load(Ordering::Acquire) > 0;
+        if crossed || evicted.first_pending || forced {
             self.upload.notify_one();
         }
         listeners
@@ -74,12 +74,13 @@ impl Core {
         while let Some(partition) = rest.first().map(|(stream, _)| stream.partition) {
             let len = rest.partition_point(|(stream, _)| stream.partition == partition);
             let (mine, after) = rest.split_at(len);
-            let slot = self.table.get_or_create(partition);
-            let mut state = slot.state.lock();
-            for (stream, run) in mine {
-                state.stream(stream.kind).push(*run);
-            }
-            listeners.extend(state.listener.clone());
+            let listener = self.table.update(partition, |state| {
+                for (stream, run) in mine {
+                    state.stream(stream.kind).push(*run);
+                }
+                state.listener.clone()
+            });
+            listeners.extend(listener);
             rest = after;
         }
         listeners

@@ -59,7 +59,9 @@ pub enum AppendError {
     #[error("an entry of this size does not fit the write-ahead log; lower max.message.bytes")]
     TooLarge,
     /// The stream has too many offsets above its committed end; wait for uploads.
-    #[error("stream {stream} would pass its committed end {committed_end} by 2^32 offsets; wait for uploads")]
+    #[error(
+        "stream {stream} would pass its committed end {committed_end} by 2^32 offsets; wait for uploads"
+    )]
     TooFarAhead {
         /// The stream.
         stream: StreamId,
@@ -111,7 +113,9 @@ pub enum ReadError {
         start: i64,
     },
     /// An object's bytes are wrong: the range is refused, an operator must look.
-    #[error("object {object} is damaged: {reason}; stream {stream}, offsets [{start}, {end}) are refused")]
+    #[error(
+        "object {object} is damaged: {reason}; stream {stream}, offsets [{start}, {end}) are refused"
+    )]
     Corrupt {
         /// The object.
         object: ObjectId,
@@ -125,7 +129,9 @@ pub enum ReadError {
         reason: String,
     },
     /// An object that metadata lists is not in the store: the range is refused, an operator must look.
-    #[error("object {object} is missing from the store; stream {stream}, offsets [{start}, {end}) are refused")]
+    #[error(
+        "object {object} is missing from the store; stream {stream}, offsets [{start}, {end}) are refused"
+    )]
     Missing {
         /// The object.
         object: ObjectId,
@@ -137,7 +143,9 @@ pub enum ReadError {
         end: i64,
     },
     /// No object covers the offset although it lies below the committed end.
-    #[error("no object covers offset {offset} of stream {stream}, which is committed up to {committed_end}")]
+    #[error(
+        "no object covers offset {offset} of stream {stream}, which is committed up to {committed_end}"
+    )]
     Uncovered {
         /// The stream.
         stream: StreamId,
@@ -147,7 +155,9 @@ pub enum ReadError {
         committed_end: i64,
     },
     /// The log's own bytes are wrong: the range is refused, an operator must look.
-    #[error("write-ahead log is damaged at {lsn}: {reason}; stream {stream}, offsets [{start}, {end}) are refused")]
+    #[error(
+        "write-ahead log is damaged at {lsn}: {reason}; stream {stream}, offsets [{start}, {end}) are refused"
+    )]
     CorruptLog {
         /// The group.
         lsn: Lsn,

@@ -20,7 +20,11 @@ impl Floors {
 
     /// What waits; stays until [`Self::committed`].
     pub fn pending(&self) -> Vec<SinkFloor> {
-        let floor = |(&(sink, partition), &floor): (&(u64, u32), &i64)| SinkFloor { sink, partition, floor };
+        let floor = |(&(sink, partition), &floor): (&(u64, u32), &i64)| SinkFloor {
+            sink,
+            partition,
+            floor,
+        };
         self.waiting.lock().iter().map(floor).collect()
     }
 

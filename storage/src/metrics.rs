@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     unuploaded_bytes: Gauge,
     upload_lag: Gauge,
     pub rounds: Counter,
+    pub groups_read_back: Counter,
+    pub ids_renewed: Counter,
     pub objects_put: Counter,
     pub objects_put_bytes: Counter,
     pub put_latency: Histogram,
@@ -44,6 +46,8 @@ impl Default for Metrics {
             unuploaded_bytes: Gauge::default(),
             upload_lag: Gauge::default(),
             rounds: Counter::default(),
+            groups_read_back: Counter::default(),
+            ids_renewed: Counter::default(),
             objects_put: Counter::default(),
             objects_put_bytes: Counter::default(),
             put_latency: latency_histogram(),
@@ -77,6 +81,16 @@ impl Metrics {
                 m.upload_lag.clone(),
             );
             room.register("upload_rounds", "Committed upload rounds", m.rounds.clone());
+            room.register(
+                "upload_groups_read_back",
+                "Groups that an upload read back from the log",
+                m.groups_read_back.clone(),
+            );
+            room.register(
+                "upload_ids_renewed",
+                "Rounds that took another object id, because theirs expired or their plan changed",
+                m.ids_renewed.clone(),
+            );
             room.register("objects_put", "Objects put durably", m.objects_put.clone());
             room.register("objects_put_bytes", "Bytes of objects put", m.objects_put_bytes.clone());
             room.register("object_put_seconds", "Time of a durable put", m.put_latency.clone());

@@ -42,6 +42,8 @@ struct Inner {
     meta: meta::Handle,
     floors: Arc<Floors>,
     options: Options,
+    // Every append lies below, so an upload through it is an upload of everything.
+    appended: AtomicU64,
     shutdown: Shutdown,
     uploader: Mutex<Option<JoinHandle<()>>>,
 }
@@ -54,9 +56,7 @@ impl Storage {
     /// # Errors
     /// [`OpenError`] in one sentence; nothing has been written to the log then.
     pub async fn open(deps: Deps, options: Options) -> Result<Self, OpenError> {
-        let facts = deps.meta.wal(deps.wal).await;
-        let facts = facts.map_err(|error| OpenError::Meta(error.to_string()))?;
-        let facts = facts.ok_or(OpenError::UnknownWal(deps.wal))?;
+        let facts = facts(&deps).await?;
         let identity = wal::Identity {
             wal: deps.wal,
             salt: facts.salt,
@@ -66,12 +66,15 @@ impl Storage {
         };
         let recovered = wal::Wal::recover(deps.disk.clone(), &options.wal, &identity).await?;
         let epoch = open_epoch(&deps, &recovered).await?;
-        let core = Arc::new(core(&deps, &options, facts.committed));
-        for group in recovered.groups() {
+        // A commit of the former life may have landed until then, and none can any more.
+        let committed = self::facts(&deps).await?.committed;
+        let core = Arc::new(core(&deps, &options, committed));
+        for group in recovered.groups().iter().filter(|group| group.first() >= committed) {
             core.recovered(group);
         }
         core.durable.send_replace(recovered.end());
         let wal = wal::Wal::start(recovered, epoch, core.clone(), &deps.registry).await?;
+        wal.trim(committed);
         Ok(Self::assemble(deps, options, core, wal, epoch))
     }
 
@@ -111,7 +114,9 @@ impl Storage {
         let task = tokio::spawn(uploader.run(shutdown.clone()));
         let uploader = Mutex::new(Some(task));
         let meta = deps.meta;
-        let inner = Inner { core, wal, epoch, reader, meta, floors, options, shutdown, uploader };
+        let appended = AtomicU64::new(core.durable.borrow().0);
+        let inner =
+            Inner { core, wal, epoch, reader, meta, floors, options, appended, shutdown, uploader };
         Self(Arc::new(inner))
     }
 
@@ -145,15 +150,15 @@ impl Storage {
             let index = index.map_err(|error| OpenPartitionError::Meta(error.to_string()))?;
             known.push((id.stream(kind), index.start, index.committed_end));
         }
-        let slot = inner.core.table.get_or_create(id);
-        let mut state = slot.state.lock();
-        for (stream, start, committed) in known {
-            state.load(stream, start, committed)?;
-        }
-        state.epoch = state.epoch.max(epoch);
-        state.opened = true;
-        state.listener = Some(listener);
-        Ok(())
+        inner.core.table.update(id, |state| {
+            for (stream, start, committed) in known {
+                state.load(stream, start, committed)?;
+            }
+            state.epoch = state.epoch.max(epoch);
+            state.opened = true;
+            state.listener = Some(listener);
+            Ok(())
+        })
     }
 
     /// Closes a partition: nothing is appended to it or read from it here any more. What it has in the log is still
@@ -197,17 +202,18 @@ impl Storage {
             max_timestamp: entry.max_timestamp,
             key_id: 0,
         };
-        let frame = |entry: &NewEntry<'_>| (header(entry), entry.parts);
-        // Almost always one or two entries: no allocation worth avoiding.
-        let frames: Vec<_> = entries.iter().map(frame).collect();
-        let frames: Vec<_> =
-            frames.iter().map(|(header, parts)| wal::Frame { header: *header, parts }).collect();
+        // Almost always one or two entries.
+        let frames: Vec<_> = entries
+            .iter()
+            .map(|entry| wal::Frame { header: header(entry), parts: entry.parts })
+            .collect();
         // Without the lock: the disk thread takes it to tell what became durable. The caller's mutex keeps the order.
         let position = self.0.wal.append(&frames).map_err(|error| match error {
             wal::AppendError::Full => AppendError::Full,
             wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
             wal::AppendError::Closed => AppendError::Closed,
         })?;
+        self.0.appended.fetch_max(position.group.0 + 1, Ordering::AcqRel);
         let mut state = slot.state.lock();
         for (bounds, end) in state.streams.iter_mut().map(|stream| &mut stream.bounds).zip(ends) {
             bounds.end = bounds.end.max(end);
@@ -344,8 +350,9 @@ impl Storage {
     pub async fn close(&self) {
         let inner = &self.0;
         inner.wal.kick();
-        if !inner.core.is_closed() {
-            let last = self.upload_through(inner.wal.last());
+        let appended = inner.appended.load(Ordering::Acquire);
+        if appended > 0 && !inner.core.is_closed() {
+            let last = self.upload_through(Lsn(appended - 1));
             if timeout(inner.options.close_timeout, last).await.is_err() {
                 tracing::warn!("the last upload round did not end in time; the log keeps the rest");
             }
@@ -364,11 +371,26 @@ impl Storage {
     }
 }
 
+impl Storage {
+    /// Stops at once, as a crash would: no last round, nothing is appended any more. What is durable stays.
+    pub fn abandon(&self) {
+        self.0.core.closed.store(true, Ordering::Release);
+        self.0.core.stopped.cancel();
+        self.0.shutdown.cancel();
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // A storage dropped without a close (a test's crash) leaves no task behind.
         self.shutdown.cancel();
     }
+}
+
+async fn facts(deps: &Deps) -> Result<meta::WalFacts, OpenError> {
+    let facts = deps.meta.wal(deps.wal).await;
+    let facts = facts.map_err(|error| OpenError::Meta(error.to_string()))?;
+    facts.ok_or(OpenError::UnknownWal(deps.wal))
 }
 
 async fn open_epoch(deps: &Deps, recovered: &wal::Recovered) -> Result<WalEpoch, OpenError> {

@@ -1,8 +1,8 @@
 //! The state of the streams of this broker: bounds, and which groups of the log hold what lies above the objects.
 
-use std::collections::VecDeque;
 #[expect(clippy::disallowed_types, reason = "looked up on each append, never iterated")]
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use common::{Lsn, PartitionId, StreamEpoch, StreamId, StreamKind};
@@ -61,8 +61,8 @@ impl Stream {
 }
 
 /// The three streams of one partition.
+#[derive(Default)]
 pub(crate) struct Slot {
-    pub id: PartitionId,
     // Held for a few instructions, never over an await or a call to the log; a plain mutex is enough.
     pub state: Mutex<SlotState>,
 }
@@ -85,7 +85,12 @@ impl SlotState {
     }
 
     /// Takes in what metadata says. Nothing goes backwards: a commit may have been faster than the question.
-    pub fn load(&mut self, stream: StreamId, start: i64, committed: i64) -> Result<(), OpenPartitionError> {
+    pub fn load(
+        &mut self,
+        stream: StreamId,
+        start: i64,
+        committed: i64,
+    ) -> Result<(), OpenPartitionError> {
         let state = self.stream(stream.kind);
         state.bounds.start = state.bounds.start.max(start);
         state.bounds.committed_end = state.bounds.committed_end.max(committed);
@@ -112,12 +117,14 @@ impl Table {
         self.slots.read().get(&id).cloned()
     }
 
-    pub fn get_or_create(&self, id: PartitionId) -> Arc<Slot> {
-        if let Some(slot) = self.get(id) {
-            return slot;
+    /// Calls `body` with the state of the partition, made if need be. It cannot be forgotten meanwhile.
+    pub fn update<T>(&self, id: PartitionId, body: impl FnOnce(&mut SlotState) -> T) -> T {
+        if let Some(slot) = self.slots.read().get(&id) {
+            return body(&mut slot.state.lock());
         }
-        let fresh = || Arc::new(Slot { id, state: Mutex::default() });
-        self.slots.write().entry(id).or_insert_with(fresh).clone()
+        let mut slots = self.slots.write();
+        let slot = slots.entry(id).or_default();
+        body(&mut slot.state.lock())
     }
 
     /// Forgets the partition when it is closed and nothing of it is in the log any more.

@@ -99,20 +99,14 @@ impl TailGroup {
                 None => {
                     let (start, end) = (meta.base_offset, meta.end_offset());
                     let group = self.first();
-                    runs.push((stream, Run { start, end, group, first: position, count: 1, bytes }));
+                    runs.push((
+                        stream,
+                        Run { start, end, group, first: position, count: 1, bytes },
+                    ));
                 }
             }
         }
         runs
-    }
-
-    /// The positions of `stream` in the sorted order.
-    pub fn positions(&self, stream: StreamId) -> Range<u32> {
-        let at = |index: &u32| self.group.frames()[index_of(*index)].header.stream;
-        let first = self.order.partition_point(|index| at(index) < stream);
-        let len = self.order[first..].partition_point(|index| at(index) == stream);
-        let number = |n: usize| u32::try_from(n).expect("counted in `new`");
-        number(first)..number(first + len)
     }
 }
 
@@ -147,6 +141,8 @@ struct State {
 pub(crate) struct Evicted {
     /// Payload bytes that waited for upload before and after.
     pub pending_bytes: Range<u64>,
+    /// Bytes that stay.
+    pub cached_bytes: u64,
     /// True when the group holds the first entries that wait for upload.
     pub first_pending: bool,
     /// Evicted groups that were in objects already: their runs can be forgotten.
@@ -179,31 +175,22 @@ impl Tail {
         Self { state: Mutex::new(state), budget, bytes_max }
     }
 
-    /// Adds a durable group at the end. `payload_bytes` are those of all its entries.
-    pub fn push(&self, group: Arc<TailGroup>, end: Lsn, payload_bytes: u64, at: Duration) -> Evicted {
+    /// Adds a durable group at the end.
+    pub fn push(&self, first: Lsn, slot: Slot) -> Evicted {
         let mut state = self.state.lock();
-        let (first, frames, held) = (group.first(), group.len(), group.bytes_held());
         let before = state.pending_bytes;
-        let first_pending = state.pending_frames == 0 && frames > 0;
-        state.durable = state.durable.max(end);
-        state.cached_bytes += held;
-        state.pending_bytes += payload_bytes;
-        state.pending_frames += u64::from(frames);
-        state.slots.insert(first, Slot { end, payload_bytes, frames, at, cached: Some(group) });
-        let evicted = self.evict_to(&mut state, self.bytes_max);
-        Evicted { pending_bytes: before..before + payload_bytes, first_pending, ..evicted }
-    }
-
-    /// Adds a recovered group whose buffer did not fit in memory.
-    pub fn push_metadata(&self, first: Lsn, slot: Slot) {
-        let mut state = self.state.lock();
+        let first_pending = state.pending_frames == 0 && slot.frames > 0;
         state.durable = state.durable.max(slot.end);
+        state.cached_bytes += slot.cached.as_ref().map_or(0, |group| group.bytes_held());
         state.pending_bytes += slot.payload_bytes;
         state.pending_frames += u64::from(slot.frames);
+        let pending_bytes = before..state.pending_bytes;
         state.slots.insert(first, slot);
+        let evicted = self.evict_to(&mut state, self.bytes_max);
+        Evicted { pending_bytes, first_pending, cached_bytes: state.cached_bytes, ..evicted }
     }
 
-    /// Evicts until at most `bytes_max` stay and the budget is not overdrawn. One group stays in any case.
+    /// Evicts until at most `bytes_max` stay and the budget is not overdrawn.
     fn evict_to(&self, state: &mut State, bytes_max: u64) -> Evicted {
         let mut evicted = Evicted::default();
         let mut target = bytes_max;
@@ -266,7 +253,8 @@ impl Tail {
         if committed <= state.committed {
             return;
         }
-        let done: Vec<_> = state.slots.range(state.committed..committed).map(|(first, _)| *first).collect();
+        let done: Vec<_> =
+            state.slots.range(state.committed..committed).map(|(first, _)| *first).collect();
         for first in done {
             let slot = state.slots.get(&first).expect("listed under the same lock");
             let (bytes, frames) = (slot.payload_bytes, u64::from(slot.frames));

@@ -83,13 +83,6 @@ impl Read {
         }
         self.next = self.next.max(self.entries.last().map_or(self.next, Entry::end_offset));
     }
-
-    /// Adds what was read behind this.
-    pub(crate) fn append(&mut self, mut other: Read) {
-        self.entries.append(&mut other.entries);
-        self.slices.append(&mut other.slices);
-        self.next = self.next.max(other.next);
-    }
 }
 
 /// The bounds of a stream, half-open.

@@ -308,11 +308,7 @@ impl Block {
 }
 
 /// Where each payload begins; the entries must rise, lie in the cover and fill the payload.
-fn starts(
-    entries: &[EntryMeta],
-    payload: &Bytes,
-    info: &BlockInfo,
-) -> Result<Vec<usize>, Damage> {
+fn starts(entries: &[EntryMeta], payload: &Bytes, info: &BlockInfo) -> Result<Vec<usize>, Damage> {
     let part = "entry table";
     let mut starts = Vec::with_capacity(entries.len() + 1);
     let (mut at, mut offset) = (0_usize, info.start);

@@ -1,6 +1,6 @@
 use bytes::Bytes;
-use common::{Lsn, ObjectId, PartitionId, StreamEpoch, StreamId, StreamKind, WalEpoch, WalId};
 use common::crc32c;
+use common::{Lsn, ObjectId, PartitionId, StreamEpoch, StreamId, StreamKind, WalEpoch, WalId};
 use proptest::prelude::*;
 
 use super::*;

@@ -61,7 +61,9 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// A payload in memory no longer has the checksum it was appended with.
-    #[error("entry of stream {stream} at offset {offset} no longer has the checksum it was appended with")]
+    #[error(
+        "entry of stream {stream} at offset {offset} no longer has the checksum it was appended with"
+    )]
     Checksum {
         /// The stream.
         stream: StreamId,
@@ -268,11 +270,7 @@ fn block_len(entries: &[EntryPart]) -> usize {
 }
 
 /// Checks order and checksums; the CRC-32C of the whole payload.
-fn check(
-    stream: StreamId,
-    cover: &Range<i64>,
-    entries: &[EntryPart],
-) -> Result<u32, WriteError> {
+fn check(stream: StreamId, cover: &Range<i64>, entries: &[EntryPart]) -> Result<u32, WriteError> {
     let mut crc = Crc32c::default();
     let mut offset = cover.start;
     for entry in entries {

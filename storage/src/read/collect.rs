@@ -18,6 +18,7 @@ pub(super) struct Collector {
     until: i64,
     bytes_max: u64,
     bytes: u64,
+    taken: u64,
     read: Read,
     joined: BytesMut,
     joined_entries: Vec<EntryMeta>,
@@ -27,11 +28,20 @@ impl Collector {
     /// Collects entries that overlap `[from, until)` up to `bytes_max` bytes, at least one.
     pub fn new(from: i64, until: i64, bytes_max: u64) -> Self {
         let (joined, joined_entries) = (BytesMut::new(), Vec::new());
-        Self { from, until, bytes_max, bytes: 0, read: Read::at(from), joined, joined_entries }
+        Self {
+            from,
+            until,
+            bytes_max,
+            bytes: 0,
+            taken: 0,
+            read: Read::at(from),
+            joined,
+            joined_entries,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.read.entries.is_empty() && self.joined_entries.is_empty()
+        self.taken == 0
     }
 
     pub fn is_full(&self) -> bool {
@@ -56,6 +66,7 @@ impl Collector {
             return false;
         }
         self.bytes += length;
+        self.taken += 1;
         true
     }
 

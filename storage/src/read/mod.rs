@@ -21,8 +21,8 @@ use crate::options::Options;
 use crate::streams::Run;
 use crate::tail::TailGroup;
 use crate::types::{Class, Read};
-use cache::{Cached, Key};
 pub(crate) use cache::BlockCache;
+use cache::{Cached, Key};
 use collect::Collector;
 pub(crate) use indexes::Indexes;
 pub(crate) use objects::ReadAhead;
@@ -271,7 +271,7 @@ impl Reader {
             }
             let (entries, whole) = self.newest(stream, from, end, bytes_max).await?;
             if whole || from == bounds.start {
-                let mut read = Read::at(entries.first().map_or(from, |entry| entry.base_offset));
+                let mut read = Read::at(entries.front().map_or(from, |entry| entry.base_offset));
                 for entry in entries {
                     let slice = entry.bytes.clone();
                     read.push_run([entry], slice);

@@ -86,7 +86,8 @@ impl Reader {
                 }
                 return Err(ReadError::BelowStart { stream, offset: at, start: part.start });
             }
-            if let Some((_, end)) = part.lost.iter().find(|(start, end)| *start <= at && at < *end) {
+            if let Some((_, end)) = part.lost.iter().find(|(start, end)| *start <= at && at < *end)
+            {
                 collector.pass(*end);
                 continue;
             }
@@ -110,7 +111,9 @@ impl Reader {
                 Err(Failure::NotFound) => (fresh, gone) = (true, Some(range.object)),
                 Err(_) if !collector.is_empty() => break,
                 Err(Failure::Other(error)) => return Err(error),
-                Err(Failure::Damaged(damage)) => return self.refuse(corrupt(stream, range, &damage)),
+                Err(Failure::Damaged(damage)) => {
+                    return self.refuse(corrupt(stream, range, &damage));
+                }
             }
         }
         let read = collector.finish();
@@ -175,7 +178,8 @@ impl Reader {
         let mut count = 0;
         for info in rest {
             // A block that lies apart would be a request of its own: only when it is wanted.
-            let adjacent = count == 0 || rest[count - 1].position + rest[count - 1].length == info.position;
+            let adjacent =
+                count == 0 || rest[count - 1].position + rest[count - 1].length == info.position;
             let fits = bytes.saturating_add(info.length) <= bytes_max && bytes < wanted;
             if count > 0 && (!fits || !adjacent) {
                 break;
@@ -330,7 +334,8 @@ impl Reader {
             let reason = {
                 let _permit = self.permits.one(class).await;
                 self.core.metrics.gets.inc();
-                match timeout(self.options.read_timeout, self.store.get_ranges(&key, ranges)).await {
+                match timeout(self.options.read_timeout, self.store.get_ranges(&key, ranges)).await
+                {
                     Ok(Ok(found)) => {
                         let bytes = found.iter().map(|bytes| bytes.len() as u64).sum();
                         self.core.metrics.get_bytes.inc_by(bytes);

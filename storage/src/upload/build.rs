@@ -63,6 +63,7 @@ impl Uploader {
                 error => Failure::Again(format!("cannot read the write-ahead log: {error}")),
             }
         })?;
+        self.core.metrics.groups_read_back.inc();
         Ok(Arc::new(TailGroup::new(group, &self.core.budget)))
     }
 

@@ -104,7 +104,8 @@ impl Uploader {
         self.core.metrics.pending(pending.bytes);
         let age = age?;
         let forced = self.core.forced.load(Ordering::Acquire);
-        if pending.bytes >= self.options.upload_bytes_max || (forced > 0 && pending.durable.0 >= forced)
+        if pending.bytes >= self.options.upload_bytes_max
+            || (forced > 0 && pending.durable.0 >= forced)
         {
             return Some(Instant::now());
         }
@@ -121,7 +122,8 @@ impl Uploader {
         if *self.core.durable.borrow() > lsn && self.core.tail.is_covered(lsn) {
             self.advance(Lsn(forced));
             // A later request in between stays.
-            let _ = self.core.forced.compare_exchange(forced, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let _ =
+                self.core.forced.compare_exchange(forced, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
@@ -175,7 +177,12 @@ impl Uploader {
     ) -> Result<(), Failure> {
         let id = match *registered {
             Some(id) if id.until > Instant::now() => id,
-            _ => *registered.insert(self.register().await?),
+            _ => {
+                if failures > 0 {
+                    self.core.metrics.ids_renewed.inc();
+                }
+                *registered.insert(self.register().await?)
+            }
         };
         let started = Instant::now();
         let put = self.put(plan, id.object, failures > 0).await;
@@ -190,6 +197,7 @@ impl Uploader {
         self.core.metrics.rounds.inc();
         failpoint::hit("storage.commit");
         self.finish(plan, &summary, committed);
+        failpoint::hit("storage.trimmed");
         Ok(())
     }
 
@@ -203,7 +211,7 @@ impl Uploader {
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             now_ms: self.core.clock.now_ms(),
         };
-        match self.meta.propose(command.into()).await {
+        match self.meta.propose(command).await {
             Ok(Reply::ObjectRegistered { object, .. }) => Ok(Registered { object, until }),
             Ok(Reply::Rejected(reject)) => Err(Failure::Fatal(format!(
                 "metadata refuses uploads of write-ahead log {}: {reject}",
@@ -219,12 +227,17 @@ impl Uploader {
         Failure::Again(format!("metadata does not answer: {error}"))
     }
 
-    async fn commit(&self, plan: &Plan, object: ObjectId, summary: &Summary) -> Result<Lsn, Failure> {
+    async fn commit(
+        &self,
+        plan: &Plan,
+        object: ObjectId,
+        summary: &Summary,
+    ) -> Result<Lsn, Failure> {
         let command = self.command(plan, object, summary);
         let mut failures = 0;
         loop {
             // The outcome of a failed proposal is unknown; the command is idempotent by its object id.
-            let reply = match self.meta.propose(command.clone().into()).await {
+            let reply = match self.meta.propose(command.clone()).await {
                 Ok(reply) => reply,
                 Err(error) => {
                     let failure = self.meta_failed("commit", &error);
@@ -237,7 +250,10 @@ impl Uploader {
             return match reply {
                 Reply::UploadCommitted { committed, refused, .. } => {
                     if !refused.is_empty() {
-                        debug!(?refused, "partitions were deleted before their upload was committed");
+                        debug!(
+                            ?refused,
+                            "partitions were deleted before their upload was committed"
+                        );
                     }
                     self.floors.committed(&command.floors);
                     Ok(committed)
@@ -259,12 +275,22 @@ impl Uploader {
         }
     }
 
-    fn command(&self, plan: &Plan, object: ObjectId, summary: &Summary) -> meta::command::CommitUpload {
+    fn command(
+        &self,
+        plan: &Plan,
+        object: ObjectId,
+        summary: &Summary,
+    ) -> meta::command::CommitUpload {
         let range = |stream: &crate::object::StreamSummary| meta::command::StreamRange {
             bytes: stream.bytes,
             records: stream.records,
             max_timestamp: stream.max_timestamp,
-            ..meta::command::StreamRange::of(stream.stream, stream.start, stream.end, stream.epoch.0)
+            ..meta::command::StreamRange::of(
+                stream.stream,
+                stream.start,
+                stream.end,
+                stream.epoch.0,
+            )
         };
         meta::command::CommitUpload {
             object: object.0,

@@ -96,7 +96,9 @@ impl Uploader {
         let found = match self.store.get(key).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => {
-                return Err(Failure::Again(format!("{key} was refused as existing, but is not there")));
+                return Err(Failure::Again(format!(
+                    "{key} was refused as existing, but is not there"
+                )));
             }
             Err(error) => return Err(again(error)),
         };
@@ -110,7 +112,8 @@ impl Uploader {
             Ok::<_, Error>(())
         };
         let read = timeout(self.options.put_timeout, read).await;
-        read.map_err(|_| Failure::Again(format!("comparing {key} took too long")))?.map_err(again)?;
+        read.map_err(|_| Failure::Again(format!("comparing {key} took too long")))?
+            .map_err(again)?;
         if size == summary.bytes && crc.finish() == summary.crc {
             return Ok(summary.clone());
         }

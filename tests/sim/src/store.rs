@@ -21,6 +21,8 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
+use crate::trigger::{self, Trigger};
+
 /// How often each fault happens: once in so many requests; 0 is never.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
@@ -72,6 +74,7 @@ struct State {
     faults: Mutex<Faults>,
     met: Mutex<Met>,
     rng: Rng,
+    trigger: Mutex<Trigger>,
 }
 
 /// A store with faults. Clones share everything.
@@ -85,8 +88,14 @@ impl FaultStore {
     /// `inner` with `faults` drawn from `rng`.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, rng: Rng, faults: Faults) -> Self {
-        let state = State { faults: Mutex::new(faults), met: Mutex::default(), rng };
+        let (faults, met, trigger) = (Mutex::new(faults), Mutex::default(), Mutex::default());
+        let state = State { faults, met, rng, trigger };
         Self { inner, state: Arc::new(state) }
+    }
+
+    /// Passes the moments of `trigger`.
+    pub fn set_trigger(&self, trigger: Trigger) {
+        *self.state.trigger.lock() = trigger;
     }
 
     /// Changes the faults from now on.
@@ -138,6 +147,8 @@ impl State {
 
     /// After a write took effect: perhaps its answer is lost.
     fn answer<T>(&self, value: T) -> Result<T> {
+        let trigger = self.trigger.lock().clone();
+        trigger.hit(trigger::OBJECT_PUT);
         if self.rng.one_in(self.faults().lost_response_one_in) {
             self.count(|met| met.lost_responses += 1);
             return Err(unavailable("connection reset after the request took effect"));

@@ -103,7 +103,10 @@ fn an_object_that_is_missing_or_damaged_refuses_its_range_only() {
         let error = world.read(data_of(0), 0).await.expect_err("missing");
         assert!(matches!(error, ReadError::Missing { start: 0, .. }), "{error}");
 
-        inner.put(&key, PutPayload::from_bytes(sound.slice(..sound.len() / 2))).await.expect("puts");
+        inner
+            .put(&key, PutPayload::from_bytes(sound.slice(..sound.len() / 2)))
+            .await
+            .expect("puts");
         let error = world.read(data_of(0), 0).await.expect_err("cut");
         assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
 
@@ -111,11 +114,13 @@ fn an_object_that_is_missing_or_damaged_refuses_its_range_only() {
         let mut flipped = sound.to_vec();
         let first = storage::object::ObjectIndex::parse(&sound).expect("sound");
         let block = first.blocks_of(data_of(0), 0, 1)[0];
-        let at = usize::try_from(block.position + block.length - block.payload_bytes).expect("small");
+        let at =
+            usize::try_from(block.position + block.length - block.payload_bytes).expect("small");
         flipped[at] ^= 1;
         inner.put(&key, PutPayload::from(flipped)).await.expect("puts");
         let error = world.read(data_of(0), 0).await.expect_err("flipped");
-        let named = matches!(error, ReadError::Corrupt { object: id, start: 0, .. } if id == object.object);
+        let named =
+            matches!(error, ReadError::Corrupt { object: id, start: 0, .. } if id == object.object);
         assert!(named, "{error}");
         let tail = world.start_of_entry(data_of(0), 8);
         let read = world.read(data_of(0), tail).await.expect("the tail is sound");
@@ -224,13 +229,17 @@ fn classes_do_not_share_their_requests() {
         world.restart().await;
         world.store.set(Faults { stuck_body_one_in: 1, ..Faults::default() });
         let stuck = world.storage.clone();
-        let stuck = tokio::spawn(async move {
-            stuck.read(data_of(0), 0, i64::MAX, 1000, Class::CatchUp).await
-        });
+        let stuck =
+            tokio::spawn(
+                async move { stuck.read(data_of(0), 0, i64::MAX, 1000, Class::CatchUp).await },
+            );
         tokio::time::sleep(Duration::from_millis(10)).await;
         world.store.set(Faults::default());
         let read = world.storage.read(data_of(0), 0, i64::MAX, 1000, Class::Sink).await;
         assert_eq!(read.expect("its own share").entries.len(), 1);
-        assert!(stuck.await.expect("no panic").is_ok(), "the deadline ends a stuck body, a retry answers");
+        assert!(
+            stuck.await.expect("no panic").is_ok(),
+            "the deadline ends a stuck body, a retry answers"
+        );
     });
 }

@@ -73,7 +73,8 @@ impl Life {
             tokio::time::sleep(wait).await;
             let result = {
                 let mut state = state.lock();
-                let Some(change) = state.pending.remove(&number).filter(|_| state.life == life) else {
+                let Some(change) = state.pending.remove(&number).filter(|_| state.life == life)
+                else {
                     return;
                 };
                 change(&mut state.files)
@@ -92,14 +93,19 @@ fn place(file: &[u8], at: u64, len: usize) -> io::Result<std::ops::Range<usize>>
 impl Disk for Life {
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
         let state = self.disk.state.lock();
-        let file = |(number, file): (&u64, &Vec<u8>)| SegmentFile { number: *number, len: file.len() as u64 };
+        let file = |(number, file): (&u64, &Vec<u8>)| SegmentFile {
+            number: *number,
+            len: file.len() as u64,
+        };
         Ok(state.files.iter().map(file).collect())
     }
 
     fn create(&self, number: u64, len: u64, done: Done<()>) {
         let len = usize::try_from(len).expect("small");
         let change = move |files: &mut BTreeMap<u64, Vec<u8>>| match files.entry(number) {
-            std::collections::btree_map::Entry::Occupied(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            std::collections::btree_map::Entry::Occupied(_) => {
+                Err(io::ErrorKind::AlreadyExists.into())
+            }
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(vec![0; len]);
                 Ok(())
@@ -146,7 +152,9 @@ impl Disk for Life {
                     return;
                 }
                 let file = state.files.get(&segment).ok_or(io::ErrorKind::NotFound.into());
-                file.and_then(|file| place(file, at, len).map(|range| Bytes::copy_from_slice(&file[range])))
+                file.and_then(|file| {
+                    place(file, at, len).map(|range| Bytes::copy_from_slice(&file[range]))
+                })
             };
             done(result);
         });

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::metrics::Registry;
 use common::{
-    Budget, Clock, Lsn, NodeId, PartitionId, Rng, Shutdown, StreamEpoch, StreamId, StreamKind, WalId,
+    Budget, Clock, Lsn, NodeId, PartitionId, Rng, Shutdown, StreamEpoch, StreamId, StreamKind,
+    WalId,
 };
 use meta::Reply;
 use meta::testing::{MemoryStore, voter};
@@ -17,7 +18,9 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use sim::store::{FaultStore, Faults};
-use storage::{AppendError, Class, Deps, DurableListener, Entry, NewEntry, Options, Read, ReadError, Storage};
+use storage::{
+    AppendError, Class, Deps, DurableListener, Entry, NewEntry, Options, Read, ReadError, Storage,
+};
 
 use super::storage_disk::TestDisk;
 
@@ -277,7 +280,14 @@ impl World {
         let registry = self.registry.clone();
         self.fatal = Arc::default();
         let deps = deps(
-            &self.clock, &self.rng, &self.disk, &self.store, &self.meta, self.wal, &self.fatal, &registry,
+            &self.clock,
+            &self.rng,
+            &self.disk,
+            &self.store,
+            &self.meta,
+            self.wal,
+            &self.fatal,
+            &registry,
         );
         self.storage.abandon();
         tokio::task::yield_now().await;
@@ -298,7 +308,8 @@ impl World {
             assert_eq!(end, 0);
             return;
         };
-        let kept = model.entries.iter().filter(|entry| entry.at < acknowledged).map(|e| e.end).max();
+        let kept =
+            model.entries.iter().filter(|entry| entry.at < acknowledged).map(|e| e.end).max();
         let kept = kept.unwrap_or(0);
         assert!(end >= kept, "{stream} ends at {end}, acknowledged up to {kept}");
         assert!(end <= model.end(), "{stream} ends at {end}, appended up to {}", model.end());
@@ -391,7 +402,8 @@ impl World {
             }
         }
         let bounds = self.storage.bounds(data_of(0));
-        writeln!(self.trace, "{:?} {:?} {:?}", self.clock.elapsed(), self.last, bounds).expect("string");
+        writeln!(self.trace, "{:?} {:?} {:?}", self.clock.elapsed(), self.last, bounds)
+            .expect("string");
     }
 
     fn some_stream(&self) -> (usize, StreamKind) {
@@ -499,7 +511,8 @@ impl World {
     /// Another process opens the log: this one is fenced.
     pub async fn fence(&self) {
         let end = self.storage.durable().0;
-        let command = meta::command::OpenWal { wal: self.wal.0, node: 1, recovered_end: end, cut: false };
+        let command =
+            meta::command::OpenWal { wal: self.wal.0, node: 1, recovered_end: end, cut: false };
         let reply = self.meta.propose(command).await.expect("answers");
         assert!(matches!(reply, Reply::WalOpened { .. }), "{reply:?}");
     }
