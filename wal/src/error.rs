@@ -26,16 +26,6 @@ pub enum Error {
         /// What the disk said.
         source: io::Error,
     },
-    /// The log could not be opened for lack of space for its first segment.
-    #[error("no space for log segment {segment} of {bytes} bytes: {source}; free some disk space")]
-    NoSpace {
-        /// Number (first LSN) of the segment.
-        segment: u64,
-        /// Its size.
-        bytes: u64,
-        /// What the disk said.
-        source: io::Error,
-    },
 }
 
 /// Why frames were not taken. None of the call's frames was.

@@ -89,7 +89,7 @@ impl Wal {
     }
 
     /// Opens for writing under `epoch`, whose first LSN metadata has recorded as `recovered.end()`. Returns once an
-    /// empty group of the new epoch is durable.
+    /// empty group of the new epoch is durable; a full log opens without it and waits for a trim.
     ///
     /// # Errors
     /// [`Error`] when a segment or that group cannot be written.
@@ -129,11 +129,16 @@ impl Wal {
         Ok(wal)
     }
 
-    /// Writes the first group of the epoch, without frames.
+    /// Writes the first group of the epoch, without frames, if there is a block for it.
     async fn open_epoch(&self) -> Result<(), Error> {
         let end = {
             let mut state = self.inner.state.lock();
             let first = state.cursor;
+            if state.segments.room(first) < BLOCK {
+                tracing::warn!(end = first, "write-ahead log is full; it goes on after an upload");
+                self.inner.prepare(&mut state);
+                return Ok(());
+            }
             state.enqueue(Closed::empty(first));
             self.inner.pump(&mut state);
             Lsn(state.cursor)
@@ -258,25 +263,17 @@ impl Wal {
     }
 }
 
-/// Makes sure that the segment which holds the end exists.
+/// Tries to have the segment that holds the end. A log that is full, or whose disk is, opens all the same: uploads make
+/// the room that appends wait for.
 async fn first_segment(recovered: &mut Recovered, end: u64) -> Result<(), Error> {
     while recovered.segments.locate(end).is_none() {
-        let job = recovered.segments.next_job(end, recovered.geometry, 1);
-        let Some(job) = job else {
-            let source = std::io::ErrorKind::StorageFull.into();
-            let bytes = recovered.geometry.segment;
-            return Err(Error::NoSpace { segment: end, bytes, source });
-        };
+        let Some(job) = recovered.segments.next_job(end, recovered.geometry, 1) else { break };
         let disk: &Arc<dyn Disk> = &recovered.disk;
-        wait(|done| submit_job(&**disk, job, done)).await.map_err(|source| {
-            let segment = job.number();
-            if is_lack_of_space(&source) {
-                Error::NoSpace { segment, bytes: recovered.geometry.segment, source }
-            } else {
-                Error::Prepare { segment, source }
-            }
-        })?;
-        recovered.segments.apply(job);
+        match wait(|done| submit_job(&**disk, job, done)).await {
+            Ok(()) => recovered.segments.apply(job),
+            Err(error) if is_lack_of_space(&error) => break,
+            Err(source) => return Err(Error::Prepare { segment: job.number(), source }),
+        }
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::metrics::Registry;
 use common::{Lsn, PartitionId, Rng, StreamEpoch, StreamKind, WalEpoch, WalId, failpoint};
-use sim::disk::{Behaviour, Met, SimDisk};
 use parking_lot::Mutex;
+use sim::disk::{Behaviour, Met, SimDisk};
 use wal::{AppendError, Error, Frame, FrameHeader, Group, Identity, Listener, Options, Wal};
 
 fn options() -> Options {
@@ -268,7 +268,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn acknowledged_frames_survive_and_nothing_cut_comes_back() {
     let mut sum = (0, 0, 0, 0, 0, 0);
     for seed in 0..400 {
-        let (met, model, _) = block_on(run(seed, 12)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let (met, model, _) =
+            block_on(run(seed, 12)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         sum.0 += met.rolls;
         sum.1 += met.reused;
         sum.2 += met.holes;
@@ -277,7 +278,9 @@ fn acknowledged_frames_survive_and_nothing_cut_comes_back() {
         sum.5 += model.interrupted_twice;
     }
     let (rolls, reused, holes, torn, full, interrupted) = sum;
-    println!("rolls {rolls} reused {reused} holes {holes} torn {torn} full {full} interrupted twice {interrupted}");
+    println!(
+        "rolls {rolls} reused {reused} holes {holes} torn {torn} full {full} interrupted twice {interrupted}"
+    );
     assert!(rolls.min(reused).min(holes).min(torn).min(full).min(interrupted) > 0, "{sum:?}");
 }
 
@@ -333,7 +336,8 @@ fn after_a_failed_write_nothing_is_acknowledged() {
             wal.close().await;
             model.heard(&heard);
             disk.crash();
-            let again = Wal::recover(disk.open(), &options(), &model.identity()).await.expect("recovers");
+            let again =
+                Wal::recover(disk.open(), &options(), &model.identity()).await.expect("recovers");
             model.check(again.groups()).expect("all acknowledged frames");
         });
     }
@@ -344,11 +348,13 @@ fn a_full_log_refuses_then_goes_on_after_a_trim() {
     block_on(async {
         let disk = SimDisk::new(Rng::seeded(1));
         let mut model = Model::default();
-        let recovered = Wal::recover(disk.open(), &options(), &model.identity()).await.expect("fresh");
+        let recovered =
+            Wal::recover(disk.open(), &options(), &model.identity()).await.expect("fresh");
         model.epochs.push((WalEpoch(1), recovered.end()));
         let heard = Arc::new(Heard::default());
-        let wal =
-            Wal::start(recovered, WalEpoch(1), heard.clone(), &Registry::default()).await.expect("starts");
+        let wal = Wal::start(recovered, WalEpoch(1), heard.clone(), &Registry::default())
+            .await
+            .expect("starts");
         let bytes = payload(7, 8000);
         let frame = Frame { header: header(7), parts: &[&bytes] };
         let fill = async || {
@@ -379,15 +385,66 @@ fn a_full_log_refuses_then_goes_on_after_a_trim() {
 }
 
 #[test]
+fn a_full_log_opens_again_and_waits_for_a_trim() {
+    block_on(async {
+        let disk = SimDisk::new(Rng::seeded(2));
+        let mut model = Model::default();
+        let recovered =
+            Wal::recover(disk.open(), &options(), &model.identity()).await.expect("fresh");
+        model.epochs.push((WalEpoch(1), recovered.end()));
+        let heard = Arc::new(Heard::default());
+        let registry = Registry::default();
+        let wal =
+            Wal::start(recovered, WalEpoch(1), heard.clone(), &registry).await.expect("starts");
+        // One frame fills a group of two blocks, so that the last one ends with the last segment.
+        for id in 1.. {
+            let bytes = payload(id, 3800);
+            let room = wal.append(&[Frame { header: header(id), parts: &[&bytes] }]);
+            let Ok(at) = room else { break };
+            wal.kick();
+            wal.subscribe().wait_for(|durable| *durable > at.group).await.expect("alive");
+            model.ids.push(id);
+        }
+        drop(wal);
+        disk.crash();
+        model.heard(&heard);
+        for epoch in 2..5 {
+            let recovered =
+                Wal::recover(disk.open(), &options(), &model.identity()).await.expect("recovers");
+            model.check(recovered.groups()).expect("all there");
+            model.epochs.push((WalEpoch(epoch), recovered.end()));
+            let heard = Arc::new(Heard::default());
+            let registry = Registry::default();
+            let wal = Wal::start(recovered, WalEpoch(epoch), heard.clone(), &registry)
+                .await
+                .expect("a full log opens");
+            let bytes = payload(1 << 40, 3800);
+            let frame = Frame { header: header(1 << 40), parts: &[&bytes] };
+            assert_eq!(wal.append(&[frame]), Err(AppendError::Full));
+            if epoch == 4 {
+                wal.trim(wal.durable());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(*heard.space.lock() > 0);
+                assert!(wal.append(&[frame]).is_ok());
+            }
+            drop(wal);
+            disk.crash();
+        }
+    });
+}
+
+#[test]
 fn no_space_at_first_is_tried_again() {
     block_on(async {
         let disk = SimDisk::new(Rng::seeded(1));
         let model = Model::default();
-        let recovered = Wal::recover(disk.open(), &options(), &model.identity()).await.expect("fresh");
+        let recovered =
+            Wal::recover(disk.open(), &options(), &model.identity()).await.expect("fresh");
         disk.behave(Behaviour { capacity: 0, ..Behaviour::default() });
         let heard = Arc::new(Heard::default());
-        let wal =
-            Wal::start(recovered, WalEpoch(1), heard.clone(), &Registry::default()).await.expect("starts");
+        let wal = Wal::start(recovered, WalEpoch(1), heard.clone(), &Registry::default())
+            .await
+            .expect("starts");
         let bytes = payload(7, 4000);
         let frame = Frame { header: header(7), parts: &[&bytes] };
         while wal.append(&[frame]).is_ok() {
