@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/target
 BIN := $(CARGO_TARGET_DIR)/release/sluice
 ARGS ?=
 
-.PHONY: run build test test-all soak verify fix prerequisites help
+.PHONY: run build test test-all soak bench verify fix prerequisites help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -34,3 +34,6 @@ fix: prerequisites ## rewrite what can be rewritten: format, simple lints
 
 prerequisites:
 	@tests/prerequisites
+
+bench: build ## Apache Kafka beside Sluice in one run; QUICK=1 for one round
+	@. tests/peers/lib.sh && set -e && install_python && install_kafka && $$PEERS/python/bin/python tests/bench/side_by_side.py

@@ -79,6 +79,25 @@ def produced(body):
     return out
 
 
+def fetch(topic, partition, offset, max_bytes=1 << 20, wait_ms=500):
+    """Body of Fetch version 4."""
+    return (
+        struct.pack(">iiiib", -1, wait_ms, 1, max_bytes, 0) + struct.pack(">i", 1) + string(topic)
+        + struct.pack(">iiqi", 1, partition, offset, max_bytes)
+    )
+
+
+def fetched(body):
+    """(error, high watermark, record bytes) of the one partition in an answer of version 4."""
+    at = 8
+    (length,) = struct.unpack_from(">h", body, at)
+    at += 2 + length + 4
+    _, error, high_watermark, _, aborted = struct.unpack_from(">ihqqi", body, at)
+    at += 26 + 16 * max(aborted, 0)
+    (size,) = struct.unpack_from(">i", body, at)
+    return error, high_watermark, body[at + 4:at + 4 + max(size, 0)]
+
+
 class Connection:
     def __init__(self, address, seconds=30):
         host, port = address.rsplit(":", 1)

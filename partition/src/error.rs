@@ -130,8 +130,9 @@ impl ReadError {
         match self {
             ReadError::Gone(gone) => gone.code(),
             ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-            ReadError::Unavailable { .. } => ErrorCode::KafkaStorageError,
-            ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            ReadError::Unavailable { .. } | ReadError::Corrupt { .. } => {
+                ErrorCode::KafkaStorageError
+            }
         }
     }
 }

@@ -50,7 +50,8 @@ def test_an_answer_leaves_only_after_the_write_of_its_batch(place):
     connection.produce("seen", {0: wire.batch([b"warm"])})
     tracer = traced(broker, place / "trace")
     answered = 200
-    for number in range(answered):
+    # One more than is looked at: the tracer may lose the very last call.
+    for number in range(answered + 1):
         assert connection.produce("seen", {0: wire.batch([b"MARK-%06d-" % number])})[0][0] == 0
     tracer.terminate()
     tracer.wait()
@@ -63,9 +64,9 @@ def test_an_answer_leaves_only_after_the_write_of_its_batch(place):
                 log_writes[int(mark)] = end
         elif re.match(r"(writev|write|sendto|sendmsg)\(\d+<(socket|TCP)", text):
             answers.append(begin)
-    assert len(log_writes) == answered, f"{len(log_writes)} log writes carry a mark"
+    assert set(log_writes) >= set(range(answered)), f"{len(log_writes)} log writes carry a mark"
     # One connection, one request at a time: the n-th socket write is the n-th answer.
-    answers = answers[-answered:]
+    answers = answers[:answered]
     assert len(answers) == answered
     for number, begin in enumerate(answers):
         assert log_writes[number] <= begin, f"answer {number} began before its log write returned"

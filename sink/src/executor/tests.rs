@@ -225,17 +225,40 @@ async fn the_same_on_a_local_directory() {
     let local = object_store::local::LocalFileSystem::new_with_prefix(folder.path());
     let store: Arc<dyn ObjectStore> = Arc::new(local.expect("opens").with_fsync(true));
     crate::store::probe(store.as_ref(), &Path::from("p/probe")).await.expect("create-only");
-    let mut rig = Rig::over(Arc::clone(&store), KEYS);
+    race(&store).await;
+}
+
+/// The same race on a real S3 server, named by the usual AWS variables and `SLUICE_TEST_S3_BUCKET`. The end-to-end tests
+/// set these and look for the line that it prints.
+#[tokio::test]
+async fn the_same_on_an_s3_server() {
+    let Ok(bucket) = std::env::var("SLUICE_TEST_S3_BUCKET") else {
+        println!("SLUICE_TEST_S3_BUCKET is not set: no S3 server to race on");
+        return;
+    };
+    let builder = object_store::aws::AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_allow_http(true)
+        .with_copy_if_not_exists(object_store::aws::S3CopyIfNotExists::Multipart);
+    let store: Arc<dyn ObjectStore> = Arc::new(builder.build().expect("an S3 client"));
+    crate::store::probe(store.as_ref(), &Path::from("p/probe")).await.expect("create-only");
+    race(&store).await;
+    println!("two owners raced on an S3 server");
+}
+
+/// Two owners write the files of one cut at the same time, as copies of a temporary object.
+async fn race(store: &Arc<dyn ObjectStore>) {
+    let mut rig = Rig::over(Arc::clone(store), KEYS);
     rig.executor.single_put_max = 64;
     rig.memory.flights(100);
     *rig.memory.ambiguous_appends.lock() = 1;
     rig.run().await.expect_err("the cut is durable, its files are not");
-    let mut other = testing::executor(&rig.memory, &store, KEYS, 0);
+    let mut other = testing::executor(&rig.memory, store, KEYS, 0);
     (other.single_put_max, other.rng) = (64, Rng::seeded(2));
     let (one, two) = tokio::join!(rig.executor.open(0, 0), other.open(0, 0));
     assert_eq!(one.expect("completes"), two.expect("completes too"));
     rig.run().await.expect("goes on");
-    assert_eq!(proved(&store).await.partitions[0].rows, 100);
+    assert_eq!(proved(store).await.partitions[0].rows, 100);
 }
 
 #[tokio::test]
