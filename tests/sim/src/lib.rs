@@ -3,3 +3,4 @@
 pub mod disk;
 pub mod meta_store;
 pub mod store;
+pub mod trigger;

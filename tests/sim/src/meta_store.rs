@@ -17,6 +17,8 @@ use futures::future::BoxFuture;
 use meta::{Batch, Change, MetaStore, Pair, Space, StoreError, View};
 use parking_lot::Mutex;
 
+use crate::trigger::{self, Trigger};
+
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The medium: what survives a process. Cheap to clone.
@@ -24,6 +26,7 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct MetaDisk {
     rng: Rng,
     medium: Arc<Mutex<Medium>>,
+    trigger: Trigger,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +43,13 @@ impl MetaDisk {
     /// An empty medium.
     #[must_use]
     pub fn new(rng: Rng) -> Self {
-        Self { rng, medium: Arc::default() }
+        Self { rng, medium: Arc::default(), trigger: Trigger::default() }
+    }
+
+    /// Passes the moments of `trigger`.
+    #[must_use]
+    pub fn with_trigger(self, trigger: Trigger) -> Self {
+        Self { trigger, ..self }
     }
 
     /// Cuts the power: unsynced writes survive in part, the last survivor perhaps torn or damaged.
@@ -207,7 +216,13 @@ impl MetaStore for SimMetaStore {
     fn write(&mut self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let through = self.append(batch)?;
-            if sync { self.sync(through).await } else { Ok(()) }
+            self.disk.trigger.hit(trigger::META_WRITTEN);
+            if !sync {
+                return Ok(());
+            }
+            self.sync(through).await?;
+            self.disk.trigger.hit(trigger::META_SYNCED);
+            Ok(())
         })
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! `SLUICE_SEEDS` is the number of seeds (50), `SLUICE_SEED=n` runs one. A failing seed prints how to repeat it.
 
+#[path = "world/mod.rs"]
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
