@@ -69,7 +69,7 @@ impl Output {
             table.add_row(row.iter().map(text));
         }
         for line in table.lines() {
-            println!("{}", line.strip_prefix(' ').unwrap_or(&line).trim_end());
+            say(format_args!("{}", line.strip_prefix(' ').unwrap_or(&line).trim_end()));
         }
     }
 
@@ -83,23 +83,32 @@ impl Output {
             Value::Object(map) => {
                 let width = map.keys().map(String::len).max().unwrap_or(0);
                 for (name, value) in map {
-                    println!("{name:width$}  {}", text(value));
+                    say(format_args!("{name:width$}  {}", text(value)));
                 }
             }
-            other => println!("{}", text(other)),
+            other => say(format_args!("{}", text(other))),
         }
     }
 
     /// One line for people; nothing in JSON.
     pub fn line(&self, text: impl std::fmt::Display) {
         if !self.is_json() {
-            println!("{text}");
+            say(format_args!("{text}"));
         }
     }
 
     /// A JSON document, whatever the format.
     pub fn json(&self, value: &Value) {
-        println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+        say(format_args!("{}", serde_json::to_string_pretty(value).unwrap_or_default()));
+    }
+}
+
+/// One line to standard output. A reader that has gone (`| head`) ends the command quietly.
+fn say(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if out.write_fmt(line).and_then(|()| out.write_all(b"\n")).is_err() {
+        std::process::exit(0);
     }
 }
 

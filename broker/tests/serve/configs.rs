@@ -36,7 +36,7 @@ async fn create(client: &mut Client, topic: CreatableTopic, validate_only: bool)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_created_by_kafkas_rules() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let mut client = broker.connect().await;
     let with = |key, value| topic("wrong").with_configs(vec![config(key, value)]);
@@ -64,7 +64,7 @@ async fn topics_are_created_by_kafkas_rules() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_setting_names_its_source_and_what_it_overrides() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let mut client = broker.connect().await;
     client.create("set", 1).await;

@@ -6,7 +6,7 @@ use crate::Broker;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_version_of_api_versions_is_answered_in_the_oldest_form() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let mut client = broker.connect().await;
     client.raw(18, 5, &[0, 1, 1, 0]).await;
@@ -22,7 +22,7 @@ async fn an_unknown_version_of_api_versions_is_answered_in_the_oldest_form() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_served_ends_its_connection_and_nothing_else() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let mut other = broker.connect().await;
 
@@ -54,7 +54,7 @@ async fn what_cannot_be_served_ends_its_connection_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_is_created_on_first_use_by_the_rules() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let mut client = broker.connect().await;
     let ask = |name: &str, create: bool| {

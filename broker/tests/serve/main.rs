@@ -3,6 +3,7 @@
 mod client;
 mod configs;
 mod frames;
+mod groups;
 mod metrics;
 mod records;
 mod refusals;
@@ -49,4 +50,27 @@ impl Broker {
 /// A file of this test.
 fn beside(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// A directory that goes with the test, and stays when the test fails: the broker in it is still running then.
+struct Temporary(Option<tempfile::TempDir>);
+
+fn temporary() -> Temporary {
+    Temporary(Some(tempfile::tempdir().expect("a directory")))
+}
+
+impl Temporary {
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("until it is dropped").path()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(dir) = self.0.take()
+        {
+            eprintln!("kept: {}", dir.keep().display());
+        }
+    }
 }

@@ -19,7 +19,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 /// Run with `SLUICE_BLESS=1` to write the names of this build.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_those_of_the_golden_file() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     assert!(get(broker.running.http, "/healthz").await.starts_with("HTTP/1.1 200"));
     assert!(get(broker.running.http, "/readyz").await.starts_with("HTTP/1.1 200"));

@@ -13,11 +13,11 @@ async fn refusal(settings: Settings) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_brokers_directory_and_port_are_refused() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let text = refusal(settings(dir.path())).await;
     assert!(text.contains("in use by a running broker"), "{text}");
-    let other = tempfile::tempdir().expect("a directory");
+    let other = crate::temporary();
     let mut taken = settings(other.path());
     taken.server.listen = broker.running.kafka.to_string();
     let text = refusal(taken).await;
@@ -27,7 +27,7 @@ async fn a_running_brokers_directory_and_port_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_gone_or_foreign_is_refused() {
-    let (one, two) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("one"));
+    let (one, two) = (crate::temporary(), crate::temporary());
     Broker::start(one.path()).await.stop().await;
     Broker::start(two.path()).await.stop().await;
     let (mine, theirs) = (one.path().join("data/wal"), two.path().join("data/wal"));
@@ -47,7 +47,7 @@ async fn a_log_that_is_gone_or_foreign_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_without_the_cluster_is_refused() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     Broker::start(dir.path()).await.stop().await;
     let objects = dir.path().join("data/objects");
     std::fs::remove_dir_all(&objects).expect("removed");

@@ -32,7 +32,7 @@ async fn every<T: Request>(client: &mut Client, make: impl Fn(i16) -> T) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_api_answers_at_every_version() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::temporary();
     let broker = Broker::start(dir.path()).await;
     let mut client = broker.connect().await;
     client.create("first", 2).await;
