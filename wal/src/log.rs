@@ -59,6 +59,9 @@ pub struct Occupancy {
     pub segments_free: usize,
 }
 
+/// How often a close looks whether a segment is still being prepared.
+const PREPARING_POLL: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// A write-ahead log, open for writing under one epoch. Cheap to clone; all clones are the same log.
 #[derive(Clone)]
 pub struct Wal {
@@ -229,7 +232,8 @@ impl Wal {
         }
     }
 
-    /// Refuses appends from now on, makes durable what was taken, and publishes the last position.
+    /// Refuses appends from now on, makes durable what was taken, publishes the last position, and waits for a segment
+    /// that is being prepared: the directory is left alone afterwards.
     pub async fn close(&self) {
         let end = {
             let mut state = self.inner.state.lock();
@@ -247,6 +251,9 @@ impl Wal {
             Lsn(state.cursor)
         };
         self.wait_for(end).await;
+        while self.inner.state.lock().is_preparing() {
+            tokio::time::sleep(PREPARING_POLL).await;
+        }
     }
 
     /// Waits until `end` is durable; false when the log fails before.

@@ -92,6 +92,11 @@ enum Event {
 }
 
 impl State {
+    /// True while the disk works on a segment.
+    pub fn is_preparing(&self) -> bool {
+        self.preparing && !self.failed
+    }
+
     pub fn new(segments: Segments, cursor: u64, trimmed: u64, link: u32) -> Self {
         Self {
             segments,
