@@ -98,7 +98,15 @@ impl Inspector {
         };
         let mut gap: Option<(u64, Unreadable)> = None;
         while at + BLOCK <= segment.len {
-            let block = self.bytes(segment, at, BLOCK_SIZE).await?;
+            let block = match self.bytes(segment, at, BLOCK_SIZE).await {
+                Ok(block) => block,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // A running broker has given the segment another number since it was listed.
+                    at = segment.len;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             let why = match self.header(&block) {
                 Ok(header) => {
                     let group = self.group(segment, at, &header).await?;
@@ -107,7 +115,7 @@ impl Inspector {
                     } else {
                         u64::from(header.bytes)
                     };
-                    self.current = Some((segment, at + len));
+                    self.current = Some((segment, at.saturating_add(len).min(segment.len)));
                     return Ok(Some(match gap {
                         None => group,
                         Some(gap) => {
@@ -128,8 +136,11 @@ impl Inspector {
             }
             at += BLOCK;
         }
-        self.current = Some((segment, at));
-        Ok(gap.map(|gap| gap_item(segment, gap, at)))
+        self.current = None;
+        match gap {
+            Some(gap) => Ok(Some(gap_item(segment, gap, at))),
+            None => Box::pin(self.next()).await,
+        }
     }
 
     fn header(&self, block: &[u8]) -> Result<Header, Unreadable> {

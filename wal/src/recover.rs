@@ -195,9 +195,10 @@ impl Scan<'_> {
             if gap {
                 return Err(RecoverError::Gap { wal, at: Lsn(expected.unwrap_or(committed.0)) });
             }
-            expected = Some(number + len);
+            expected = Some(number.saturating_add(len));
         }
-        let ends_there = files.iter().any(|file| file.number + file.len == committed.0);
+        let ends_there =
+            files.iter().any(|file| file.number.saturating_add(file.len) == committed.0);
         if expected.is_none() && !ends_there {
             return Err(RecoverError::Gap { wal, at: committed });
         }
