@@ -147,13 +147,13 @@ mod tests {
         fn producers_survive_their_bytes(appends in prop::collection::vec((0i64..20, 1i32..9), 0..200)) {
             let mut producers = Producers::new(12);
             let mut next = std::collections::BTreeMap::new();
-            for (at, (producer_id, records)) in appends.into_iter().enumerate() {
+            for (at, (producer_id, records)) in (0i64..).zip(appends) {
                 let first = next.entry(producer_id).or_insert(0);
                 let batch = Sequenced {
                     producer_id, epoch: 2, first_sequence: *first, last_offset_delta: records - 1,
                 };
                 *first += records;
-                producers.note(&batch, at as i64 * 10, -1, at as i64);
+                producers.note(&batch, at * 10, -1, at);
             }
             let bytes = encode_producers(&producers);
             let mut back = Producers::new(12);

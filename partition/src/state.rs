@@ -204,15 +204,16 @@ mod tests {
     use super::*;
 
     fn snapshot(valid_for: i64, bytes: usize) -> Snapshot {
-        let payload: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+        let payload: Vec<u8> = (0..=250).cycle().take(bytes).collect();
         Snapshot { kind: StateKind::PRODUCERS, version: 1, valid_for, payload: payload.into() }
     }
 
     fn find(frames: &[Vec<u8>], first: i64, valid_for_max: i64) -> Option<Snapshot> {
         let mut finder = Finder::new(StateKind::PRODUCERS, valid_for_max);
-        for (at, bytes) in frames.iter().enumerate().rev() {
+        let numbered: Vec<_> = (first..).zip(frames).collect();
+        for (offset, bytes) in numbered.into_iter().rev() {
             let frame = Frame::decode(&Bytes::from(bytes.clone())).expect("written by us");
-            let found = finder.push(first + at as i64, frame).expect("intact");
+            let found = finder.push(offset, frame).expect("intact");
             if found.is_some() {
                 return found;
             }

@@ -1,6 +1,5 @@
 //! A disk, a store and metadata that outlive a broker, and the broker's lives over them.
 
-mod disk;
 mod model;
 
 use std::sync::Arc;
@@ -17,9 +16,9 @@ use partition::{
     Partitions, Pending, ReadRequest, Rules, validate,
 };
 use protocol::batch::Header;
+use sim::disk::SimDisk;
 use storage::{Class, Storage};
 
-use disk::SimDisk;
 use model::{Expected, Model, Sent};
 
 const NODE: i32 = 1;
@@ -134,7 +133,7 @@ impl World {
         let deps = storage::Deps {
             clock: clock.clone(),
             rng: self.rng.fork(),
-            disk: Arc::new(self.disk.clone()),
+            disk: self.disk.open(),
             store: self.store.clone(),
             prefix: "cluster".into(),
             meta: handle.clone(),
@@ -386,7 +385,8 @@ impl World {
             let end = life.partition.end_of_epoch(epoch);
             let expected = self.model.end_of_epoch(epoch, self.high_watermark);
             assert!(
-                end.end_offset == expected || end.epoch == epoch && epoch < first_epoch(&self.model),
+                end.end_offset == expected
+                    || end.epoch == epoch && epoch < first_epoch(&self.model),
                 "epoch {epoch} ends at {expected}, answered {end:?}"
             );
         }

@@ -202,4 +202,3 @@ fn next_sequence(sequence: i32, by: i32) -> i32 {
     let sum = (i64::from(sequence) + i64::from(by)) % (i64::from(i32::MAX) + 1);
     i32::try_from(sum).expect("below 2^31")
 }
-
