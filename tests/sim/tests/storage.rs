@@ -41,7 +41,7 @@ impl Drop for Told {
 #[test]
 fn streams_are_a_vector_whatever_happens() {
     let mut met = storage_world::Edges::default();
-    for seed in seeds(60) {
+    for seed in seeds(100) {
         simulate(seed, |seed| async move {
             let mut world = World::new(seed, small()).await;
             for _ in 0..120 {
@@ -241,5 +241,56 @@ fn classes_do_not_share_their_requests() {
             stuck.await.expect("no panic").is_ok(),
             "the deadline ends a stuck body, a retry answers"
         );
+    });
+}
+
+#[test]
+fn after_a_declared_loss_the_stream_goes_on_behind_a_named_range() {
+    simulate(13, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        world.append(0, StreamKind::Data, 3000).await;
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        let committed = world.storage.bounds(data_of(0)).expect("open").committed_end;
+        world.append(0, StreamKind::Data, 3000).await;
+        world.lose_the_disk().await;
+        let bounds = world.storage.bounds(data_of(0)).expect("open");
+        assert_eq!(bounds.end, committed + storage::AHEAD_MAX);
+        let read = world.read(data_of(0), 0).await.expect("what was committed is there");
+        assert_eq!(read.entries.len(), 1);
+        let inside = world.read(data_of(0), committed + 5).await.expect("the loss is named");
+        assert_eq!((inside.entries.len(), inside.next), (0, bounds.end));
+        let append = |base_offset: i64, span: u64| {
+            world.storage.append(&[storage::NewEntry {
+                stream: data_of(0),
+                epoch: world.epoch_of(0),
+                base_offset,
+                span,
+                count: 1,
+                max_timestamp: 1,
+                parts: &[b"after"],
+            }])
+        };
+        let far = append(bounds.end, storage::AHEAD_MAX.unsigned_abs() + 1);
+        assert!(matches!(far, Err(AppendError::TooFarAhead { .. })), "{far:?}");
+        let at = append(bounds.end, storage::AHEAD_MAX.unsigned_abs()).expect("exactly so far");
+        world.storage.upload_through(at).await.expect("open");
+        let over = world.read(data_of(0), committed).await.expect("moves on");
+        assert_eq!(over.next, bounds.end);
+        let read = world.read(data_of(0), over.next).await.expect("goes on");
+        assert_eq!(read.entries.first().map(|entry| entry.base_offset), Some(bounds.end));
+    });
+}
+
+#[test]
+fn a_close_uploads_what_waits_and_the_next_start_has_nothing_to_do() {
+    simulate(14, |seed| async move {
+        let mut world = World::new(seed, small()).await;
+        world.append(0, StreamKind::Data, 3000).await;
+        world.storage.close().await;
+        let index = world.meta.stream_index(data_of(0), 0, 1).await.expect("answers");
+        assert_eq!(index.objects.len(), 1);
+        world.restart().await;
+        world.check_all().await;
+        assert_eq!(world.read(data_of(0), 0).await.expect("there").entries.len(), 1);
     });
 }

@@ -421,7 +421,7 @@ impl World {
             conflict_one_in: sometimes(5),
             stuck_body_one_in: sometimes(6),
             wrong_bytes_one_in: sometimes(8),
-            missing_one_in: 0,
+            missing_one_in: sometimes(10),
         };
         self.store.set(faults);
     }
@@ -438,8 +438,8 @@ impl World {
                 }
                 compare(&model, &read, from);
             }
-            // An outage, or damage on the way twice: an error, never wrong bytes.
-            Err(ReadError::Unavailable(_) | ReadError::Corrupt { .. }) => {}
+            // An outage, damage on the way or a 404 twice: an error, never wrong bytes.
+            Err(error) if is_fault(&error) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -456,7 +456,7 @@ impl World {
                     compare(&model, &read, first.base_offset);
                 }
             }
-            Err(ReadError::Unavailable(_) | ReadError::Corrupt { .. }) => {}
+            Err(error) if is_fault(&error) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -517,6 +517,37 @@ impl World {
         assert!(matches!(reply, Reply::WalOpened { .. }), "{reply:?}");
     }
 
+    /// The disk is gone: the log is declared lost and a new one begun on another disk.
+    pub async fn lose_the_disk(&mut self) {
+        self.storage.abandon();
+        self.disk.crash();
+        let lost = meta::command::DeclareWalLost { wal: self.wal.0 };
+        let reply = self.meta.propose(lost).await.expect("answers");
+        assert!(matches!(reply, Reply::WalLost { .. }), "{reply:?}");
+        let reply = self.meta.propose(meta::command::CreateWal { node: 1, salt: 8 }).await;
+        let Ok(Reply::WalCreated { wal }) = reply else { panic!("{reply:?}") };
+        self.wal = wal;
+        self.disk = TestDisk::new(self.rng.fork());
+        self.fatal = Arc::default();
+        self.registry = Registry::default();
+        let deps = deps(
+            &self.clock,
+            &self.rng,
+            &self.disk,
+            &self.store,
+            &self.meta,
+            self.wal,
+            &self.fatal,
+            &self.registry,
+        );
+        self.storage = Storage::open(deps, self.options.clone()).await.expect("opens");
+        self.open_partitions().await;
+    }
+
+    pub fn epoch_of(&self, index: usize) -> StreamEpoch {
+        self.epoch(partition(index))
+    }
+
     pub fn fatal_lines(&self) -> Vec<String> {
         self.fatal.lock().clone()
     }
@@ -555,6 +586,14 @@ impl World {
         self.collect_edges();
         self.edges.clone()
     }
+}
+
+/// What faults of the store may make of a read.
+fn is_fault(error: &ReadError) -> bool {
+    matches!(
+        error,
+        ReadError::Unavailable(_) | ReadError::Corrupt { .. } | ReadError::Missing { .. }
+    )
 }
 
 /// What was read is what was appended, from the entry that covers `from` on, without a gap.
