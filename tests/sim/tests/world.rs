@@ -45,27 +45,30 @@ fn run(seed: u64) -> Result<Outcome, String> {
 
 #[test]
 fn one_seed_twice_is_one_trace() {
-    for seed in [1, 2] {
+    let mut events = 0;
+    for seed in 1..=4 {
         let (first, second) = (world::run(seed).trace, world::run(seed).trace);
         let differs = first.iter().zip(&second).find(|(first, second)| first != second);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first.len(), second.len(), "seed {seed}");
-        assert!(first.len() > 500, "hardly anything happened: {}", first.len());
+        events += first.len();
     }
+    assert!(events > 2_000, "hardly anything happened: {events}");
 }
 
 #[test]
 fn what_clients_were_told_stays_true() {
-    let mut edges = Edges::default();
+    let (mut edges, mut failed) = (Edges::default(), Vec::new());
     for seed in seeds() {
         match run(seed) {
             Ok(outcome) => edges.add_all(&outcome.edges),
-            Err(violation) => panic!(
+            Err(violation) => failed.push(format!(
                 "seed {seed}: {violation}\nrepeat with: SLUICE_SEED={seed} cargo test --release -p sim \
                  --test world what_clients_were_told -- --nocapture"
-            ),
+            )),
         }
     }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
     if number("SLUICE_SEED").is_none() {
         edges.assert_all_met();
     }

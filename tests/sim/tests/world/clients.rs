@@ -57,7 +57,7 @@ impl Env {
         self.trace.lock().push(line);
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_dead() || self.stopping.load(Ordering::Acquire)
     }
 }
@@ -182,6 +182,8 @@ impl Sender {
             }
             self.act().await;
         }
+        // Part of the last requests may not have been sent on its way.
+        self.env.storage.kick();
         while let Some((batch, told, result)) = self.waiting.next().await {
             self.settle(&batch, told, result);
         }
@@ -256,11 +258,15 @@ impl Sender {
     async fn send(&mut self, batch: &Batch, repeat: Option<Option<i64>>) {
         let Ok(checked) = self.check(batch) else { return };
         while !self.env.is_dead() {
-            let patience = Duration::from_millis(300);
-            let result = self.partition.append_waiting(&checked, Origin::Client, patience).await;
+            let result = self.partition.append(&checked, Origin::Client);
             match result {
                 Ok(appended) => return self.queued(batch, appended, repeat),
-                Err(error) if error.waits_for_space() => {}
+                Err(error) if error.waits_for_space() => {
+                    // Looks again by itself: the order in which waiters of one signal wake is not seeded.
+                    self.env.storage.kick();
+                    let pause = Duration::from_micros(500 + self.env.rng.below(5_000));
+                    tokio::time::sleep(pause).await;
+                }
                 Err(AppendError::Gone(_)) if self.env.is_over() => return,
                 Err(error) => return self.env.fail(error),
             }

@@ -56,7 +56,7 @@ fn storage_options() -> storage::Options {
         },
         upload_bytes_max: 48 << 10,
         upload_age_max: Duration::from_millis(150),
-        put_single_bytes_max: 16 << 10,
+        put_single_bytes_max: 32 << 10,
         put_part_bytes: 8 << 10,
         put_timeout: Duration::from_secs(1),
         upload_window_bytes_max: 16 << 10,
@@ -91,7 +91,7 @@ impl World {
     ) -> Result<Life, OpenFailure> {
         let clock = Clock::simulated(self.now_ms);
         let meta = self.open_meta(cutter, &clock).await?;
-        let (wal, topic) = self.bootstrap(&meta, &clock).await?;
+        let wal = self.bootstrap(&meta).await?;
         let budget = Budget::new(16 << 20);
         let deps = storage::Deps {
             clock: clock.clone(),
@@ -111,6 +111,7 @@ impl World {
             storage::OpenError::Recover(wal::RecoverError::Read { .. }) => OpenFailure::ReadFailed,
             other => broken(other),
         })?;
+        let topic = self.topic(&meta, &clock).await?;
         let deps = partition::Deps {
             storage: storage.clone(),
             meta: meta.clone(),
@@ -137,11 +138,7 @@ impl World {
         })
     }
 
-    async fn open_meta(
-        &self,
-        cutter: &Cutter,
-        clock: &Clock,
-    ) -> Result<meta::Handle, OpenFailure> {
+    async fn open_meta(&self, cutter: &Cutter, clock: &Clock) -> Result<meta::Handle, OpenFailure> {
         let deps = meta::Deps {
             clock: clock.clone(),
             rng: self.rng.fork(),
@@ -157,11 +154,7 @@ impl World {
     }
 
     /// Brings metadata to where a broker can open, wherever a former start was interrupted.
-    async fn bootstrap(
-        &self,
-        meta: &meta::Handle,
-        clock: &Clock,
-    ) -> Result<(WalId, u64), OpenFailure> {
+    async fn bootstrap(&self, meta: &meta::Handle) -> Result<WalId, OpenFailure> {
         let cluster_id = "simulation".to_owned();
         let bootstrap = Bootstrap { cluster_id, incarnation: 1, feature_level: 1 };
         meta.propose(bootstrap).await.map_err(broken)?;
@@ -172,19 +165,23 @@ impl World {
             feature_level_max: meta::FEATURE_LEVEL_MAX,
             ..StartNode::default()
         };
-        let wal = match meta.propose(start).await.map_err(broken)? {
-            Reply::NodeStarted { wal: Some(wal), .. } => wal,
+        match meta.propose(start).await.map_err(broken)? {
+            Reply::NodeStarted { wal: Some(wal), .. } => Ok(wal),
             Reply::NodeStarted { wal: None, .. } => {
                 let create = CreateWal { node: 1, salt: self.rng.next_u64() };
                 match meta.propose(create).await.map_err(broken)? {
-                    Reply::WalCreated { wal } => wal,
-                    other => return Err(broken(format!("{other:?}"))),
+                    Reply::WalCreated { wal } => Ok(wal),
+                    other => Err(broken(format!("{other:?}"))),
                 }
             }
-            other => return Err(broken(format!("{other:?}"))),
-        };
+            other => Err(broken(format!("{other:?}"))),
+        }
+    }
+
+    /// The topic, made by the first life that gets so far.
+    async fn topic(&self, meta: &meta::Handle, clock: &Clock) -> Result<u64, OpenFailure> {
         if let Some((number, _)) = meta.image().topics.first_key_value() {
-            return Ok((wal, *number));
+            return Ok(*number);
         }
         let create = CreateTopic {
             name: "topic".to_owned(),
@@ -195,7 +192,7 @@ impl World {
             ..CreateTopic::default()
         };
         match meta.propose(create).await.map_err(broken)? {
-            Reply::TopicCreated { number, .. } => Ok((wal, number)),
+            Reply::TopicCreated { number, .. } => Ok(number),
             other => Err(broken(format!("{other:?}"))),
         }
     }
@@ -243,7 +240,7 @@ pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle)
             conflict_one_in: sometimes(5),
             ..Faults::default()
         };
-        if env.is_dead() {
+        if env.is_over() {
             return;
         }
         env.trace(format_args!("{faults:?}"));

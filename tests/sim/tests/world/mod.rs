@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::metrics::Registry;
 use common::{PartitionId, Rng, WalId};
 use object_store::memory::InMemory;
 use parking_lot::Mutex;
@@ -171,8 +172,10 @@ impl World {
             let began = tokio::time::Instant::now();
             // Far longer than any life: a hang is a finding.
             let limit = Duration::from_secs(600);
-            let done = tokio::time::timeout(limit, self.live_until_cut(&cutter, last)).await;
-            if done.is_err() {
+            let registry = Registry::default();
+            let life = self.live_until_cut(&cutter, &registry, last);
+            if tokio::time::timeout(limit, life).await.is_err() {
+                self.trace.lock().push(registry.render());
                 self.checker.lock().fail(format!("life {} hangs", self.lives));
             }
             let lived = i64::try_from(began.elapsed().as_millis()).expect("small");
@@ -183,14 +186,13 @@ impl World {
         cutter.cut("end");
     }
 
-    async fn live_until_cut(&mut self, cutter: &Cutter, last: bool) {
+    async fn live_until_cut(&mut self, cutter: &Cutter, registry: &Registry, last: bool) {
         let told = cutter.told.clone();
         self.arm_start(last);
-        let registry = common::metrics::Registry::default();
         let opened = tokio::select! {
             biased;
             () = told.notified() => None,
-            opened = self.open(cutter, &registry) => Some(opened),
+            opened = self.open(cutter, registry) => Some(opened),
         };
         self.trigger.disarm();
         match opened {
@@ -221,8 +223,14 @@ impl World {
             return;
         }
         if self.rng.one_in(2) {
-            let at = usize::try_from(self.rng.below(4)).expect("small");
-            self.trigger.arm(trigger::POINTS[at], 1 + self.rng.below(6));
+            let (point, nth) = match self.rng.below(6) {
+                0 => (trigger::DISK_READ, 6),
+                1 => (trigger::META_WRITTEN, 8),
+                2 => (trigger::META_SYNCED, 6),
+                // The first write of an epoch: what lies behind the cut is still there.
+                _ => (trigger::DISK_DONE, 2),
+            };
+            self.trigger.arm(point, 1 + self.rng.below(nth));
         } else if self.rng.one_in(6) {
             self.disk.behave(Behaviour { read_error_one_in: 3, ..Behaviour::default() });
         }
@@ -256,7 +264,8 @@ impl World {
         }
         let clients = self.start_clients(&env, &life);
         self.arm_end();
-        let time = Duration::from_millis(20 + self.rng.below(if self.rng.one_in(4) { 4000 } else { 500 }));
+        let time =
+            Duration::from_millis(20 + self.rng.below(if self.rng.one_in(4) { 4000 } else { 500 }));
         let stop = self.rng.one_in(5);
         let end = async {
             tokio::time::sleep(time).await;
@@ -287,8 +296,14 @@ impl World {
     /// Where this life ends, unless it is by time.
     fn arm_end(&self) {
         if self.rng.one_in(2) {
-            let at = usize::try_from(self.rng.below(trigger::POINTS.len() as u64)).expect("small");
-            self.trigger.arm(trigger::POINTS[at], 1 + self.rng.below(150));
+            let (point, nth) = match self.rng.below(5) {
+                0 => (trigger::DISK_READ, 20),
+                1 => (trigger::META_WRITTEN, 40),
+                2 => (trigger::META_SYNCED, 30),
+                3 => (trigger::OBJECT_PUT, 8),
+                _ => (trigger::DISK_DONE, 100),
+            };
+            self.trigger.arm(point, 1 + self.rng.below(nth));
         } else if self.rng.one_in(5) {
             self.disk.fail_writes_after(self.rng.below(100));
         }
@@ -331,7 +346,8 @@ impl World {
             while at < offsets.high_watermark && tries < 100 {
                 match clients::read(partition, at, 8_000).await {
                     Ok((_, next)) if next <= at => {
-                        return env.fail(format_args!("{index} reads nothing at {at}: {offsets:?}"));
+                        return env
+                            .fail(format_args!("{index} reads nothing at {at}: {offsets:?}"));
                     }
                     Ok((records, next)) => {
                         found.extend(records);
