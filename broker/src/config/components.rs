@@ -140,7 +140,8 @@ pub struct Wal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Upload {
-    /// A round starts when this much of the log is not in objects yet. Default `64MiB`, range `1MiB` to `1GiB`.
+    /// A round starts when this much of the log is not in objects yet, or a quarter of `memory.max` if that is less.
+    /// Default `64MiB`, range `1MiB` to `1GiB`.
     #[serde(rename = "upload.size.max")]
     pub size_max: ByteSize,
     /// A round starts when the oldest byte that is not in objects is this old. Default `10s`, range `100ms` to `1h`.
@@ -150,10 +151,7 @@ pub struct Upload {
 
 impl Default for Upload {
     fn default() -> Self {
-        Self {
-            size_max: ByteSize(64 << 20),
-            age_max: Interval(std::time::Duration::from_secs(10)),
-        }
+        Self { size_max: ByteSize(64 << 20), age_max: Interval(std::time::Duration::from_secs(10)) }
     }
 }
 

@@ -14,29 +14,31 @@
 
 mod address;
 mod identity;
+mod rooms;
 mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::metrics::Registry;
-use common::{Budget, Clock, NodeId, Rng, Shutdown};
+use common::Shutdown;
+use common::net::TcpListener;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle as Task;
 use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::context::Context;
-use crate::groups::{self, Groups};
 use crate::http;
-use crate::metrics::Metrics;
 use crate::place::{DataDir, PlaceError};
 use crate::server;
 use identity::{Identity, Wanted};
+use rooms::Parts;
 pub use store::{OpenStore, open_local, open_url};
+
+/// Longest that shutdown waits for HTTP requests in flight.
+const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Exit codes of a broker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,9 @@ pub enum StartError {
     #[error(transparent)]
     Probe(#[from] storage::ProbeError),
     /// A store without this cluster.
-    #[error("object store {store} holds nothing of cluster {cluster}, to which the data directory belongs; name the store that the cluster was created with")]
+    #[error(
+        "object store {store} holds nothing of cluster {cluster}, to which the data directory belongs; name the store that the cluster was created with"
+    )]
     OtherStore {
         /// The store.
         store: String,
@@ -88,7 +92,9 @@ pub enum StartError {
         cluster: String,
     },
     /// A later life of the cluster exists.
-    #[error("cluster {cluster} was rebuilt from its store as incarnation {incarnation}; this data directory belongs to its former life and must not be started")]
+    #[error(
+        "cluster {cluster} was rebuilt from its store as incarnation {incarnation}; this data directory belongs to its former life and must not be started"
+    )]
     Fenced {
         /// The cluster.
         cluster: String,
@@ -96,7 +102,9 @@ pub enum StartError {
         incarnation: u16,
     },
     /// The metadata store is empty in a directory that belongs to a cluster.
-    #[error("the metadata directory is empty although this data directory belongs to cluster {cluster}; put meta/ back, or keep this data directory aside and start with a new one")]
+    #[error(
+        "the metadata directory is empty although this data directory belongs to cluster {cluster}; put meta/ back, or keep this data directory aside and start with a new one"
+    )]
     MetaEmpty {
         /// The cluster.
         cluster: String,
@@ -137,18 +145,54 @@ pub struct Running {
     server: Task<()>,
     follower: Task<()>,
     http_task: Task<()>,
-    meta_thread: JoinHandle<Result<(), meta::Fatal>>,
+    meta_thread: MetaThread,
     _place: DataDir,
 }
 
 /// Starts a broker in this runtime.
 ///
 /// # Errors
-/// [`StartError`], one sentence with the remedy. Nothing of a failed start keeps running but threads that end with the
-/// process.
+/// [`StartError`], one sentence with the remedy. Nothing of a failed start keeps running.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let settings = Arc::new(settings);
     let parts = Parts::new(&settings);
+    let mut meta_thread = None;
+    let started = open(&settings, &parts, &mut meta_thread).await;
+    match (started, meta_thread) {
+        (Ok(opened), Some(meta_thread)) => Ok(serve(&settings, parts, opened, meta_thread)),
+        (Ok(_), None) => unreachable!("metadata was started"),
+        (Err(error), thread) => {
+            parts.shutdown.cancel();
+            parts.http_shutdown.cancel();
+            parts.meta_shutdown.cancel();
+            if let Some(thread) = thread {
+                joined(thread).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What is there when everything has been opened and nothing is served yet.
+struct Opened {
+    place: DataDir,
+    kafka: TcpListener,
+    kafka_at: SocketAddr,
+    http_at: SocketAddr,
+    http_shared: Arc<http::Shared>,
+    http_task: Task<()>,
+    advertised: (String, u16),
+    store: OpenStore,
+    meta: meta::Handle,
+    identity: Identity,
+    storage: storage::Storage,
+}
+
+async fn open(
+    settings: &Arc<Settings>,
+    parts: &Parts,
+    meta_thread: &mut Option<MetaThread>,
+) -> Result<Opened, StartError> {
     let mut place = DataDir::open(&settings.store.data_dir)?;
     let kafka = address::bind("listen", &settings.server.listen).await?;
     let http_listener = address::bind("http.listen", &settings.server.http_listen).await?;
@@ -160,25 +204,48 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         parts.memory.clone(),
         parts.requests.clone(),
     );
-    let http_shutdown = Shutdown::new();
-    let http_task = http::spawn(http_listener, Arc::clone(&http_shared), http_shutdown.clone());
+    let stop = parts.http_shutdown.clone();
+    let http_task = http::spawn(http_listener, Arc::clone(&http_shared), stop);
     let store = store::open(&settings.store, &place)?;
-
-    let (meta, meta_thread) = start_meta(&place, &parts).await?;
+    let (meta, thread) = rooms::start_meta(&place, parts).await?;
+    *meta_thread = Some(thread);
     let wanted = Wanted { node: parts.node, host: &advertised.0, port: advertised.1 };
     let identity = identity::establish(&meta, &mut place, &store, &parts.rng, &wanted).await?;
     info!(cluster = identity.cluster_id, node = parts.node.0, epoch = identity.epoch.0, "started");
-    let storage = open_storage(&settings, &parts, &place, &store, &meta, &identity).await?;
-    let (partitions, follower) = start_partitions(&parts, &meta, &storage);
-    let groups = start_groups(&settings, &parts, &meta, &storage, &partitions);
+    let storage = rooms::open_storage(settings, parts, &place, &store, &meta, &identity).await?;
+    Ok(Opened {
+        place,
+        kafka,
+        kafka_at,
+        http_at,
+        http_shared,
+        http_task,
+        advertised,
+        store,
+        meta,
+        identity,
+        storage,
+    })
+}
+
+/// Starts what serves, the Kafka listener last.
+fn serve(
+    settings: &Arc<Settings>,
+    parts: Parts,
+    opened: Opened,
+    meta_thread: MetaThread,
+) -> Running {
+    let Opened { place, store, meta, identity, storage, .. } = opened;
+    let (partitions, follower) = rooms::start_partitions(&parts, &meta, &storage);
+    let groups = rooms::start_groups(settings, &parts, &meta, &storage, &partitions);
     let sinks =
-        start_sinks(&settings, &parts, &store, &partitions, &storage, &meta, &identity);
+        rooms::start_sinks(settings, &parts, &store, &partitions, &storage, &meta, &identity);
     let ctx = Arc::new(Context {
-        settings: Arc::clone(&settings),
+        settings: Arc::clone(settings),
         clock: parts.clock.clone(),
         rng: parts.rng.clone(),
         node: parts.node,
-        advertised: advertised.clone(),
+        advertised: opened.advertised.clone(),
         meta,
         storage,
         partitions,
@@ -187,211 +254,47 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         metrics: parts.metrics.clone(),
         shutdown: parts.shutdown.clone(),
     });
-    http_shared.serve(http::Parts {
+    opened.http_shared.serve(http::Parts {
         ctx: Arc::clone(&ctx),
         store: Arc::clone(&store.store),
         store_name: store.name.clone(),
         prefix: identity.prefix.clone(),
-        kafka: kafka_at,
+        kafka: opened.kafka_at,
         sinks: sinks.clone(),
     });
-    let server = server::run(kafka, Arc::clone(&ctx), parts.requests.clone(), parts.memory.clone());
-    let server = tokio::spawn(server);
-    Ok(Running {
-        kafka: kafka_at,
-        http: http_at,
-        advertised,
+    let (requests, memory) = (parts.requests.clone(), parts.memory.clone());
+    let server = tokio::spawn(server::run(opened.kafka, Arc::clone(&ctx), requests, memory));
+    Running {
+        kafka: opened.kafka_at,
+        http: opened.http_at,
+        advertised: opened.advertised,
         cluster_id: identity.cluster_id,
         data_dir: place.path().to_owned(),
         store: store.name,
         shutdown: parts.shutdown,
-        http_shutdown,
+        http_shutdown: parts.http_shutdown,
         meta_shutdown: parts.meta_shutdown,
         ctx,
         sinks,
         server,
         follower,
-        http_task,
+        http_task: opened.http_task,
         meta_thread,
         _place: place,
-    })
-}
-
-/// What is made before anything is opened.
-struct Parts {
-    clock: Clock,
-    rng: Rng,
-    registry: Registry,
-    metrics: Metrics,
-    memory: Budget,
-    requests: Budget,
-    node: NodeId,
-    shutdown: Shutdown,
-    meta_shutdown: Shutdown,
-    on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
-}
-
-impl Parts {
-    fn new(settings: &Settings) -> Self {
-        let registry = Registry::default();
-        let memory = settings.memory.bytes_max.0;
-        Self {
-            clock: Clock::system(),
-            rng: Rng::from_entropy(),
-            metrics: Metrics::register(&registry),
-            registry,
-            memory: Budget::new(memory),
-            // A quarter of the memory for requests being read; larger frames come one at a time.
-            requests: Budget::new(memory / 4),
-            node: NodeId(settings.server.node_id),
-            shutdown: Shutdown::new(),
-            meta_shutdown: Shutdown::new(),
-            on_fatal: Arc::new(end_process),
-        }
     }
 }
 
-/// Ends the process at once: after a failed write nothing may be acknowledged any more, and only recovery at the next
-/// start may decide what the log holds.
-fn end_process(line: &str) {
-    static ENDING: AtomicBool = AtomicBool::new(false);
-    if !ENDING.swap(true, Ordering::SeqCst) {
-        eprintln!("sluice: {line}; the process ends, recovery at the next start decides what the log holds");
-        std::process::exit(Exit::WRITE_FAILED.0);
+type MetaThread = JoinHandle<Result<(), meta::Fatal>>;
+
+/// Waits for the thread of metadata without blocking a worker.
+async fn joined(thread: MetaThread) -> Exit {
+    while !thread.is_finished() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Another thread is ending the process: nothing may go on from here.
-    loop {
-        std::thread::park();
+    match thread.join() {
+        Ok(Ok(())) => Exit::DONE,
+        Ok(Err(_)) | Err(_) => Exit::WRITE_FAILED,
     }
-}
-
-async fn start_meta(
-    place: &DataDir,
-    parts: &Parts,
-) -> Result<(meta::Handle, JoinHandle<Result<(), meta::Fatal>>), StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError::Metadata(error.to_string());
-    let store = meta_rocks::RocksStore::open(&place.meta()).map_err(|error| failed(&error))?;
-    let deps = meta::Deps {
-        clock: parts.clock.clone(),
-        rng: parts.rng.fork(),
-        transport: Box::new(meta::Alone),
-        shutdown: parts.meta_shutdown.clone(),
-        on_fatal: Arc::clone(&parts.on_fatal),
-        metrics: meta::Metrics::register(&parts.registry),
-    };
-    let started = meta::start(Box::new(store), meta::Options::alone(), deps).await;
-    let (handle, driver) = started.map_err(|error| failed(&error))?;
-    Ok((handle, driver.run_on_thread("meta")?))
-}
-
-async fn open_storage(
-    settings: &Settings,
-    parts: &Parts,
-    place: &DataDir,
-    store: &OpenStore,
-    meta: &meta::Handle,
-    identity: &Identity,
-) -> Result<storage::Storage, StartError> {
-    let mut options = storage::Options {
-        upload_bytes_max: settings.upload.size_max.0,
-        upload_age_max: settings.upload.age_max.0,
-        ..storage::Options::default()
-    };
-    if let Some(size) = settings.wal.size_max {
-        options.wal.capacity_max = size.0;
-    }
-    let deps = storage::Deps {
-        clock: parts.clock.clone(),
-        rng: parts.rng.fork(),
-        disk: Arc::new(wal::DirDisk::open(&place.wal())?),
-        store: Arc::clone(&store.store),
-        prefix: identity.prefix.clone(),
-        meta: meta.clone(),
-        budget: parts.memory.clone(),
-        registry: parts.registry.clone(),
-        node: parts.node,
-        wal: identity.wal,
-        on_fatal: Arc::clone(&parts.on_fatal),
-    };
-    Ok(storage::Storage::open(deps, options).await?)
-}
-
-fn start_partitions(
-    parts: &Parts,
-    meta: &meta::Handle,
-    storage: &storage::Storage,
-) -> (partition::Partitions, Task<()>) {
-    let deps = partition::Deps {
-        storage: storage.clone(),
-        meta: meta.clone(),
-        node: parts.node,
-        clock: parts.clock.clone(),
-        registry: parts.registry.clone(),
-        budget: parts.memory.clone(),
-    };
-    let partitions = partition::Partitions::new(deps, partition::Options::default());
-    let follower = tokio::spawn(partitions.clone().run(parts.shutdown.clone()));
-    (partitions, follower)
-}
-
-fn start_groups(
-    settings: &Settings,
-    parts: &Parts,
-    meta: &meta::Handle,
-    storage: &storage::Storage,
-    partitions: &partition::Partitions,
-) -> Groups {
-    let groups = &settings.groups;
-    Groups::start(groups::Deps {
-        meta: meta.clone(),
-        storage: storage.clone(),
-        partitions: partitions.clone(),
-        clock: parts.clock.clone(),
-        rng: parts.rng.fork(),
-        node: parts.node,
-        registry: parts.registry.clone(),
-        settings: coordinator::Settings {
-            session_timeout_min_ms: groups.session_timeout_ms_min,
-            session_timeout_max_ms: groups.session_timeout_ms_max,
-            initial_rebalance_delay_ms: i32::try_from(groups.initial_rebalance_delay_ms)
-                .unwrap_or(i32::MAX),
-            group_size_max: usize::try_from(groups.size_max).unwrap_or(usize::MAX),
-            offset_metadata_max: usize::try_from(groups.offset_metadata_bytes_max).unwrap_or(0),
-            offsets_retention_ms: i64::from(groups.offsets_retention_minutes) * 60_000,
-            ..coordinator::Settings::default()
-        },
-        offsets_partitions: u32::try_from(groups.offsets_partitions).unwrap_or(50),
-        shutdown: parts.shutdown.clone(),
-    })
-}
-
-fn start_sinks(
-    settings: &Arc<Settings>,
-    parts: &Parts,
-    store: &OpenStore,
-    partitions: &partition::Partitions,
-    storage: &storage::Storage,
-    meta: &meta::Handle,
-    identity: &Identity,
-) -> sink::Runner {
-    let buckets = Arc::clone(settings);
-    let deps = sink::Deps {
-        partitions: partitions.clone(),
-        storage: storage.clone(),
-        meta: meta.clone(),
-        node: parts.node,
-        store: Arc::clone(&store.store),
-        prefix: identity.prefix.clone(),
-        open_bucket: Arc::new(move |bucket| {
-            let opened = store::open_url(&buckets.store, &format!("s3://{bucket}"));
-            opened.map(|opened| opened.store).map_err(|error| error.to_string())
-        }),
-        clock: parts.clock.clone(),
-        rng: parts.rng.fork(),
-        budget: parts.memory.clone(),
-        registry: parts.registry.clone(),
-    };
-    sink::Runner::start(deps, sink::Options::default())
 }
 
 impl Running {
@@ -414,18 +317,10 @@ impl Running {
         self.ctx.partitions.close_all().await;
         self.ctx.storage.close().await;
         self.http_shutdown.cancel();
-        if let Err(error) = self.http_task.await {
-            warn!(%error, "the HTTP listener ended badly");
-        }
+        // A client that keeps its connection busy does not hold the broker.
+        let _ = tokio::time::timeout(HTTP_DRAIN_MAX, self.http_task).await;
         drop(self.ctx);
         self.meta_shutdown.cancel();
-        // The thread ends as soon as its runtime sees the token; this must not block a worker for long.
-        while !self.meta_thread.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        match self.meta_thread.join() {
-            Ok(Ok(())) => Exit::DONE,
-            Ok(Err(_)) | Err(_) => Exit::WRITE_FAILED,
-        }
+        joined(self.meta_thread).await
     }
 }
