@@ -93,9 +93,8 @@ impl DataDir {
     /// # Errors
     /// One sentence with the remedy.
     pub fn open(path: &Path) -> Result<Self, PlaceError> {
-        let fail = |what| {
-            move |source| PlaceError::NotWritable { path: path.to_owned(), what, source }
-        };
+        let fail =
+            |what| move |source| PlaceError::NotWritable { path: path.to_owned(), what, source };
         fs::create_dir_all(path).map_err(fail("cannot be created"))?;
         let path = fs::canonicalize(path).map_err(fail("cannot be resolved"))?;
         let version = read_word(&path.join("VERSION")).map_err(fail("VERSION cannot be read"))?;
@@ -185,8 +184,11 @@ impl DataDir {
     /// It cannot be created.
     pub fn objects(&self) -> Result<PathBuf, PlaceError> {
         let path = self.path.join("objects");
-        let fail =
-            |source| PlaceError::NotWritable { path: path.clone(), what: "cannot be created", source };
+        let fail = |source| PlaceError::NotWritable {
+            path: path.clone(),
+            what: "cannot be created",
+            source,
+        };
         fs::create_dir_all(&path).and_then(|()| sync_dir(&self.path)).map_err(fail)?;
         Ok(path)
     }

@@ -126,7 +126,9 @@ pub struct Http {
 #[derive(Subcommand)]
 pub enum Topic {
     /// Create a topic.
-    #[command(after_help = "Example: sluice topic create flights --partitions 6 --config retention.ms=86400000")]
+    #[command(
+        after_help = "Example: sluice topic create flights --partitions 6 --config retention.ms=86400000"
+    )]
     Create {
         /// Its name.
         name: String,
@@ -250,10 +252,8 @@ pub enum Sink {
     /// Prove from the bucket alone that every record stands in the files exactly once.
     ///
     /// Exit code 0: proved; 1: disproved; 3: could not be checked.
-    #[command(
-        after_help = "Example: sluice sink verify flights\n\
-                      Example: sluice sink verify flights --object-store s3://bucket/prefix"
-    )]
+    #[command(after_help = "Example: sluice sink verify flights\n\
+                      Example: sluice sink verify flights --object-store s3://bucket/prefix")]
     Verify(Verify),
     /// Remove a sink. Its files stay.
     #[command(after_help = "Example: sluice sink delete flights")]

@@ -36,7 +36,10 @@ impl Http {
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let answer = request.send().await.with_context(|| {
-            format!("no broker at {}; start one with `sluice serve` or name another with --http", self.base)
+            format!(
+                "no broker at {}; start one with `sluice serve` or name another with --http",
+                self.base
+            )
         })?;
         let status = answer.status();
         let body: Value = answer.json().await.unwrap_or(Value::Null);

@@ -125,7 +125,6 @@ pub fn text(value: &Value) -> String {
 /// `KEY=VALUE`.
 pub fn pair(text: &str) -> Result<(String, String), Failure> {
     let split = text.split_once('=').filter(|(key, _)| !key.is_empty());
-    let (key, value) =
-        split.ok_or_else(|| Failure::usage(format!("{text:?} is not KEY=VALUE")))?;
+    let (key, value) = split.ok_or_else(|| Failure::usage(format!("{text:?} is not KEY=VALUE")))?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -57,7 +57,8 @@ async fn only_cluster(
     prefix: &Path,
     preferred: Option<&str>,
 ) -> anyhow::Result<String> {
-    let listed = store.list_with_delimiter(Some(prefix)).await.context("the store cannot be listed")?;
+    let listed =
+        store.list_with_delimiter(Some(prefix)).await.context("the store cannot be listed")?;
     let mut found = Vec::new();
     for place in listed.common_prefixes {
         let claims = place.clone().join("cluster");
@@ -70,8 +71,9 @@ async fn only_cluster(
         ([one], _) => Ok(one.clone()),
         ([], _) => Err(anyhow!("no cluster of Sluice below {prefix:?} in this store")),
         (many, Some(id)) if many.iter().any(|one| one == id) => Ok(id.to_owned()),
-        (many, _) => {
-            Err(anyhow!("several clusters in this store, choose one with --cluster: {}", many.join(", ")))
-        }
+        (many, _) => Err(anyhow!(
+            "several clusters in this store, choose one with --cluster: {}",
+            many.join(", ")
+        )),
     }
 }

@@ -30,7 +30,8 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
 pub(crate) fn unsupported() -> Response {
     let mut response = ApiVersionsResponse::default();
     response.error_code = ErrorCode::UnsupportedVersion.code();
-    response.api_keys = SERVED.iter().filter(|row| row.key == ApiKey::ApiVersions).map(row).collect();
+    response.api_keys =
+        SERVED.iter().filter(|row| row.key == ApiKey::ApiVersions).map(row).collect();
     Response::message(0, &response)
 }
 

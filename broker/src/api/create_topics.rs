@@ -11,9 +11,9 @@ use protocol::{ApiKey, ErrorCode, StrBytes, TopicNameError};
 
 use super::errors::Failure;
 use super::{Request, Response};
+use crate::Context;
 use crate::dynamic::{self, Layers};
 use crate::topics::{self, CreatedTopic, NewTopic};
-use crate::Context;
 
 pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let body: CreateTopicsRequest = match request.decode() {
@@ -54,7 +54,11 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     request.answer(&response)
 }
 
-fn prepare(ctx: &Context, topic: &CreatableTopic, validate_only: bool) -> Result<NewTopic, Failure> {
+fn prepare(
+    ctx: &Context,
+    topic: &CreatableTopic,
+    validate_only: bool,
+) -> Result<NewTopic, Failure> {
     let name = topic.name.as_str();
     protocol::check_topic_name(name).map_err(|error: TopicNameError| {
         Failure::new(ErrorCode::InvalidTopicException, error.to_string())
@@ -73,10 +77,11 @@ fn prepare(ctx: &Context, topic: &CreatableTopic, validate_only: bool) -> Result
             -1 => settings.replication_factor,
             factor => factor,
         };
-        let partitions = u32::try_from(partitions).ok().filter(|count| *count > 0).ok_or_else(|| {
-            let why = "Number of partitions was set to an invalid non-positive value.";
-            Failure::new(ErrorCode::InvalidPartitions, why)
-        })?;
+        let partitions =
+            u32::try_from(partitions).ok().filter(|count| *count > 0).ok_or_else(|| {
+                let why = "Number of partitions was set to an invalid non-positive value.";
+                Failure::new(ErrorCode::InvalidPartitions, why)
+            })?;
         if factor < 1 {
             let why = "Replication factor was set to an invalid non-positive value.";
             return Err(Failure::new(ErrorCode::InvalidReplicationFactor, why));
@@ -126,7 +131,10 @@ fn assignment(
         let why = format!("Invalid partition index {}.", given.partition_index);
         Failure::new(ErrorCode::InvalidReplicaAssignment, why)
     })?;
-    Ok(meta::command::Assignment { partition, replicas: given.broker_ids.iter().map(|id| id.0).collect() })
+    Ok(meta::command::Assignment {
+        partition,
+        replicas: given.broker_ids.iter().map(|id| id.0).collect(),
+    })
 }
 
 fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Failure> {

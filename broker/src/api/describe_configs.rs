@@ -88,7 +88,8 @@ fn describe(
                 return Ok(set.collect());
             }
             if name.parse() != Ok(ctx.node.0) {
-                let why = format!("Unexpected broker id, expected {} but received {name}", ctx.node);
+                let why =
+                    format!("Unexpected broker id, expected {} but received {name}", ctx.node);
                 return Err(Failure::new(ErrorCode::InvalidRequest, why));
             }
             Ok(keys.map(|key| shown(key, layers.broker_values(key), shape)).collect())
@@ -110,11 +111,7 @@ fn describe(
     }
 }
 
-fn shown(
-    key: &Key,
-    values: Vec<Synonym>,
-    shape: Shape,
-) -> DescribeConfigsResourceResult {
+fn shown(key: &Key, values: Vec<Synonym>, shape: Shape) -> DescribeConfigsResourceResult {
     let first = values.first();
     let mut result = DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(key.name))

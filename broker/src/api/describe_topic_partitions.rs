@@ -38,7 +38,8 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
             from = usize::try_from(cursor.partition_index).unwrap_or(0);
         }
     }
-    let limit = usize::try_from(body.response_partition_limit).unwrap_or(0).clamp(1, PARTITIONS_MAX);
+    let limit =
+        usize::try_from(body.response_partition_limit).unwrap_or(0).clamp(1, PARTITIONS_MAX);
     let mut response = DescribeTopicPartitionsResponse::default();
     let mut left = limit;
     for name in names {

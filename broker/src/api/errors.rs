@@ -37,9 +37,9 @@ pub(crate) fn unexpected(reply: &meta::Reply) -> Failure {
 fn of_propose(error: &meta::ProposeError) -> ErrorCode {
     match error {
         meta::ProposeError::NotLeader { .. } => ErrorCode::NotController,
-        meta::ProposeError::TimedOut
-        | meta::ProposeError::Unknown
-        | meta::ProposeError::Closed => ErrorCode::RequestTimedOut,
+        meta::ProposeError::TimedOut | meta::ProposeError::Unknown | meta::ProposeError::Closed => {
+            ErrorCode::RequestTimedOut
+        }
         meta::ProposeError::TooLarge { .. } => ErrorCode::InvalidRequest,
     }
 }

@@ -127,11 +127,7 @@ impl<'a> Plan<'a> {
         subscriptions
     }
 
-    fn find<'i>(
-        &self,
-        image: &'i Image,
-        topic: &FetchTopic,
-    ) -> Result<&'i meta::Topic, ErrorCode> {
+    fn find<'i>(&self, image: &'i Image, topic: &FetchTopic) -> Result<&'i meta::Topic, ErrorCode> {
         let found = if self.version >= fetch::TOPIC_ID_SINCE {
             image.topic_by_id(topic.id).ok_or(ErrorCode::UnknownTopicId)
         } else {
@@ -142,7 +138,8 @@ impl<'a> Plan<'a> {
 
     async fn pass(&self) -> Pass {
         let image = self.ctx.meta.image();
-        let mut pass = Pass { topics: Vec::with_capacity(self.topics.len()), bytes: 0, failed: false };
+        let mut pass =
+            Pass { topics: Vec::with_capacity(self.topics.len()), bytes: 0, failed: false };
         for topic in &self.topics {
             let found = self.find(&image, topic);
             let mut partitions = Vec::with_capacity(topic.partitions.len());

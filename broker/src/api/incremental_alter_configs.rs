@@ -109,7 +109,9 @@ fn operation(kind: ResourceKind, config: &AlterableConfig) -> Result<ConfigOp, F
         1 => ConfigOpKind::Delete,
         2 => ConfigOpKind::Append,
         3 => ConfigOpKind::Subtract,
-        other => return Err(refused(format!("Unknown operation {other} for configuration {name}"))),
+        other => {
+            return Err(refused(format!("Unknown operation {other} for configuration {name}")));
+        }
     };
     let key: &Key = match kind {
         ResourceKind::Broker => dynamic::broker_key(name).map_err(invalid)?,

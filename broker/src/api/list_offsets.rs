@@ -21,8 +21,11 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         Ok(body) => body,
         Err(close) => return close,
     };
-    let isolation =
-        if body.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let isolation = if body.isolation_level == 1 {
+        Isolation::ReadCommitted
+    } else {
+        Isolation::ReadUncommitted
+    };
     let mut response = ListOffsetsResponse::default();
     for topic in &body.topics {
         let twice = repeated(&topic.partitions);

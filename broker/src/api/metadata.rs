@@ -54,7 +54,8 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let image = ctx.meta.image();
     let mut response = MetadataResponse::default();
     response.brokers = brokers(&image);
-    response.cluster_id = image.cluster.as_ref().map(|cluster| StrBytes::from_string(cluster.id.clone()));
+    response.cluster_id =
+        image.cluster.as_ref().map(|cluster| StrBytes::from_string(cluster.id.clone()));
     response.controller_id = BrokerId(ctx.node.0);
     response.topics = answers;
     if body.include_cluster_authorized_operations {
@@ -115,7 +116,9 @@ fn described(image: &Image, topic: &Topic) -> MetadataResponseTopic {
         let leader = topics::leader(image, partition);
         let replicas = topics::replicas(partition);
         MetadataResponsePartition::default()
-            .with_error_code(leader.map_or(ErrorCode::LeaderNotAvailable, |_| ErrorCode::None).code())
+            .with_error_code(
+                leader.map_or(ErrorCode::LeaderNotAvailable, |_| ErrorCode::None).code(),
+            )
             .with_partition_index(i32::try_from(index).unwrap_or(i32::MAX))
             .with_leader_id(BrokerId(leader.map_or(-1, |node| node.0)))
             .with_leader_epoch(partition.epoch.0)

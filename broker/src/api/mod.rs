@@ -70,7 +70,8 @@ impl Request {
     /// # Errors
     /// [`Response::Close`], as Kafka ends the connection on a request it cannot read.
     pub fn decode<T: protocol::messages::Request>(&self) -> Result<T, Response> {
-        protocol::messages::decode(self.header.version, &self.body).map_err(|error| self.unreadable(error))
+        protocol::messages::decode(self.header.version, &self.body)
+            .map_err(|error| self.unreadable(error))
     }
 
     /// Encodes `message` as the answer to this request.

@@ -48,8 +48,8 @@ async fn end_of(
 ) -> Result<EpochEnd, ErrorCode> {
     let image = ctx.meta.image();
     let topic = image.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let (id, _) = topics::partition_of(topic, wanted.partition)
-        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let (id, _) =
+        topics::partition_of(topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = ctx.partitions.get(id).await.map_err(|error| error.code())?;
     match partition.check_epoch(wanted.current_leader_epoch) {
         EpochCheck::Current => {}

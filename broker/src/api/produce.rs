@@ -183,8 +183,7 @@ impl Job<'_> {
         };
         let records = data.records.unwrap_or_default();
         let rules = self.rules(topic, &partition);
-        let checked =
-            validate(&records, &rules).map_err(|reject| rejected(index, reject))?;
+        let checked = validate(&records, &rules).map_err(|reject| rejected(index, reject))?;
         drop(records);
         let patience = self.space_until.saturating_duration_since(Instant::now());
         let appended = match partition.append(&checked, Origin::Client) {
@@ -204,7 +203,8 @@ impl Job<'_> {
 
     fn rules(&self, topic: &Topic, partition: &Partition) -> Rules {
         let options = self.ctx.partitions.options();
-        let config = topics::config(self.ctx, &self.image, topic).unwrap_or_else(|| partition.config());
+        let config =
+            topics::config(self.ctx, &self.image, topic).unwrap_or_else(|| partition.config());
         let now_ms = self.ctx.clock.now_ms();
         let mut rules = Rules::produce(&config, options, self.version, self.transactional, now_ms);
         rules.full = self.ctx.settings.topics.validate == Validate::Full;

@@ -182,11 +182,7 @@ fn coerced(old: &Value, new: Value) -> Value {
     parsed.unwrap_or(new)
 }
 
-fn read_file(
-    sources: &Sources,
-    given: &mut Vec<(String, Value, Origin)>,
-    faults: &mut Vec<Fault>,
-) {
+fn read_file(sources: &Sources, given: &mut Vec<(String, Value, Origin)>, faults: &mut Vec<Fault>) {
     let named = sources.file.clone();
     let path = named.clone().unwrap_or_else(|| PathBuf::from(FILE));
     let origin = Origin::File(path.clone());
@@ -260,8 +256,7 @@ mod tests {
         let (_dir, mut sources) = with_file(
             "listen = \"127.0.0.1:1\"\n[upload]\nsize.max = \"2MiB\"\nage.max = \"3s\"\n",
         );
-        sources.environment =
-            vec![("SLUICE__UPLOAD__AGE__MAX".to_owned(), "4s".to_owned())];
+        sources.environment = vec![("SLUICE__UPLOAD__AGE__MAX".to_owned(), "4s".to_owned())];
         sources.flags =
             vec![("listen".to_owned(), "127.0.0.1:2".to_owned(), "--listen".to_owned())];
         let loaded = load(&sources).expect("valid");
@@ -269,9 +264,8 @@ mod tests {
         assert_eq!(loaded.settings.upload.size_max.to_string(), "2MiB");
         assert_eq!(loaded.settings.upload.age_max.to_string(), "4s");
         let shown = loaded.shown();
-        let of = |key: &str| {
-            shown.iter().find(|line| line.key == key).map(|line| line.origin.clone())
-        };
+        let of =
+            |key: &str| shown.iter().find(|line| line.key == key).map(|line| line.origin.clone());
         assert_eq!(of("listen").as_deref(), Some("flag --listen"));
         assert_eq!(of("upload.age.max").as_deref(), Some("environment SLUICE__UPLOAD__AGE__MAX"));
         assert!(of("upload.size.max").expect("shown").starts_with("file "));

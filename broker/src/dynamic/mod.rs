@@ -191,11 +191,7 @@ mod tests {
         let seen: Vec<_> = values.iter().map(|v| (v.value.as_str(), v.source)).collect();
         assert_eq!(
             seen,
-            [
-                ("5", Source::Topic),
-                ("6", Source::DynamicBroker),
-                ("604800000", Source::Default)
-            ]
+            [("5", Source::Topic), ("6", Source::DynamicBroker), ("604800000", Source::Default)]
         );
         assert_eq!(layers.effective(), topic);
     }

@@ -61,7 +61,8 @@ const fn fixed(name: &'static str, kind: Kind, default: &'static str, doc: &'sta
 }
 
 const MAX: &str = "9223372036854775807";
-const UNUSED: &str = "Kept for tools; without effect, since there are no segment files and no replicas.";
+const UNUSED: &str =
+    "Kept for tools; without effect, since there are no segment files and no replicas.";
 
 /// Topic keys, by name.
 pub(crate) const TOPIC_KEYS: &[Key] = &[
@@ -217,7 +218,12 @@ const BROKER_KEYS: &[Key] = &[
     own("compression.zstd.level", Kind::Int(-131_072), "3", UNUSED),
     fixed("connections.max.idle.ms", Kind::Long(1000), "600000", "Idle connections are closed."),
     fixed("default.replication.factor", Kind::Int(1), "1", "For topics created without one."),
-    fixed("group.initial.rebalance.delay.ms", Kind::Int(0), "3000", "Wait before the first rebalance."),
+    fixed(
+        "group.initial.rebalance.delay.ms",
+        Kind::Int(0),
+        "3000",
+        "Wait before the first rebalance.",
+    ),
     fixed("group.max.session.timeout.ms", Kind::Int(1), "1800000", "Longest session time-out."),
     fixed("group.max.size", Kind::Int(1), "2147483647", "Most members of a group."),
     fixed("group.min.session.timeout.ms", Kind::Int(1), "6000", "Shortest session time-out."),
@@ -228,14 +234,24 @@ const BROKER_KEYS: &[Key] = &[
         "86400000",
         "Default of delete.retention.ms.",
     ),
-    own("log.cleaner.max.compaction.lag.ms", Kind::Long(1), MAX, "Default of max.compaction.lag.ms."),
+    own(
+        "log.cleaner.max.compaction.lag.ms",
+        Kind::Long(1),
+        MAX,
+        "Default of max.compaction.lag.ms.",
+    ),
     own(
         "log.cleaner.min.cleanable.ratio",
         Kind::Double(0.0, 1.0),
         "0.5",
         "Default of min.cleanable.dirty.ratio.",
     ),
-    own("log.cleaner.min.compaction.lag.ms", Kind::Long(0), "0", "Default of min.compaction.lag.ms."),
+    own(
+        "log.cleaner.min.compaction.lag.ms",
+        Kind::Long(0),
+        "0",
+        "Default of min.compaction.lag.ms.",
+    ),
     own(
         "log.cleanup.policy",
         Kind::List(&["compact", "delete"]),

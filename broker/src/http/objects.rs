@@ -62,15 +62,15 @@ pub(crate) async fn locate(
     let parts = shared.parts()?;
     let image = parts.ctx.meta.image();
     let missing = |what: String| Problem::new(StatusCode::NOT_FOUND, what);
-    let topic = image.topic(&place.topic).ok_or_else(|| missing(format!("unknown topic {:?}", place.topic)))?;
+    let topic = image
+        .topic(&place.topic)
+        .ok_or_else(|| missing(format!("unknown topic {:?}", place.topic)))?;
     let (id, _): (PartitionId, _) = topics::partition_of(topic, place.partition)
         .ok_or_else(|| missing(format!("{} has no partition {}", place.topic, place.partition)))?;
     let stream = id.stream(StreamKind::Data);
     let index = parts.ctx.meta.stream_index(stream, place.offset, 1).await.map_err(unavailable)?;
-    let range = index
-        .objects
-        .first()
-        .filter(|range| (range.start..range.end).contains(&place.offset));
+    let range =
+        index.objects.first().filter(|range| (range.start..range.end).contains(&place.offset));
     Ok(Json(json!({
         "topic": place.topic,
         "partition": place.partition,

@@ -36,7 +36,10 @@ pub(crate) async fn create(State(shared): State<Arc<Shared>>, Json(new): Json<Ne
     let config = SinkConfig::parse(&new.config).map_err(|faults| invalid(faults.to_string()))?;
     let image = parts.ctx.meta.image();
     let topic = image.topic(&new.topic).cloned().ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, format!("unknown topic {:?}; create it first", new.topic))
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("unknown topic {:?}; create it first", new.topic),
+        )
     })?;
     if topic.internal {
         return Err(invalid(format!("{} is a topic of the broker itself", topic.name)));
@@ -82,7 +85,8 @@ async fn starts(
             Some(offset) => offset,
             None => {
                 let partition = parts.ctx.partitions.get(id).await.map_err(unavailable)?;
-                let latest = partition.list_offset(partition::LATEST, Isolation::ReadCommitted).await;
+                let latest =
+                    partition.list_offset(partition::LATEST, Isolation::ReadCommitted).await;
                 latest.map_err(unavailable)?.offset
             }
         };
@@ -141,9 +145,14 @@ pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> Answer {
 }
 
 fn find(parts: &Parts, name: &str) -> Result<Arc<SinkMeta>, Problem> {
-    parts.ctx.meta.image().sinks.get(name).cloned().ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, format!("there is no sink {name:?}"))
-    })
+    parts
+        .ctx
+        .meta
+        .image()
+        .sinks
+        .get(name)
+        .cloned()
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no sink {name:?}")))
 }
 
 pub(crate) async fn describe(

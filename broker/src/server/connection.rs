@@ -128,7 +128,8 @@ impl Connection {
                 && !self.alone
                 && self.beginning.is_none()
                 && self.queue.len() < PIPELINE_MAX;
-            let (queue, beginning, frames) = (&mut self.queue, &mut self.beginning, &mut self.frames);
+            let (queue, beginning, frames) =
+                (&mut self.queue, &mut self.beginning, &mut self.frames);
             let turn = tokio::select! {
                 biased;
                 () = front_answers(queue, &mut ready), if !queue.is_empty() => Turn::Answered,

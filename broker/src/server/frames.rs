@@ -69,7 +69,10 @@ impl Frames {
     }
 
     /// The next frame; `None` when the peer has closed between frames.
-    pub(crate) async fn next(&mut self, socket: &ReadHalf<'_>) -> Result<Option<Frame>, FrameError> {
+    pub(crate) async fn next(
+        &mut self,
+        socket: &ReadHalf<'_>,
+    ) -> Result<Option<Frame>, FrameError> {
         loop {
             if self.length.is_none() && self.buffer.len() >= 4 {
                 self.length = Some(self.take_length()?);

@@ -44,8 +44,14 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until `ctx.shutdown`, then waits for them.
-pub(crate) async fn run(listener: TcpListener, ctx: Arc<Context>, requests: Budget, memory: Budget) {
-    let connections_max = usize::try_from(ctx.settings.server.connections_max).unwrap_or(usize::MAX);
+pub(crate) async fn run(
+    listener: TcpListener,
+    ctx: Arc<Context>,
+    requests: Budget,
+    memory: Budget,
+) {
+    let connections_max =
+        usize::try_from(ctx.settings.server.connections_max).unwrap_or(usize::MAX);
     let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
     let limits =
         Limits { frame_bytes_max: ctx.settings.server.request_bytes_max, requests, memory };

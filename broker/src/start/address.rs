@@ -13,9 +13,9 @@ use crate::server;
 /// The port is in use, or the address cannot be used; one sentence with the key to change.
 pub(super) async fn bind(key: &'static str, address: &str) -> Result<TcpListener, StartError> {
     let refused = |reason: String| StartError::Listen { key, address: address.to_owned(), reason };
-    let mut found = lookup_host(address).await.map_err(|error| {
-        refused(format!("cannot be resolved ({error}); write host:port"))
-    })?;
+    let mut found = lookup_host(address)
+        .await
+        .map_err(|error| refused(format!("cannot be resolved ({error}); write host:port")))?;
     let address = found.next().ok_or_else(|| refused("has no address".to_owned()))?;
     server::bind(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {

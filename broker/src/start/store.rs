@@ -51,7 +51,11 @@ pub fn open_local(path: &std::path::Path) -> Result<OpenStore, StartError> {
         reason: error.to_string(),
     };
     let local = LocalFileSystem::new_with_prefix(path).map_err(refused)?.with_fsync(true);
-    Ok(OpenStore { store: Arc::new(local), prefix: Path::default(), name: path.display().to_string() })
+    Ok(OpenStore {
+        store: Arc::new(local),
+        prefix: Path::default(),
+        name: path.display().to_string(),
+    })
 }
 
 /// Opens `s3://bucket/prefix`; endpoint, region and credentials come from the settings, else from the usual AWS
@@ -68,7 +72,8 @@ pub fn open_url(settings: &Store, url: &str) -> Result<OpenStore, StartError> {
     if bucket.is_empty() {
         return Err(refused("name a bucket: s3://bucket/prefix".to_owned()));
     }
-    let prefix = Path::parse(prefix.trim_matches('/')).map_err(|error| refused(error.to_string()))?;
+    let prefix =
+        Path::parse(prefix.trim_matches('/')).map_err(|error| refused(error.to_string()))?;
     let backoff = BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() };
     let retry = RetryConfig { backoff, max_retries: 8, retry_timeout: RETRY_MAX };
     let client = ClientOptions::new().with_timeout(REQUEST_MAX).with_connect_timeout(CONNECT_MAX);

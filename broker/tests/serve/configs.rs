@@ -28,9 +28,8 @@ fn config(key: &'static str, value: &'static str) -> CreatableTopicConfig {
 }
 
 async fn create(client: &mut Client, topic: CreatableTopic, validate_only: bool) -> i16 {
-    let request = CreateTopicsRequest::default()
-        .with_topics(vec![topic])
-        .with_validate_only(validate_only);
+    let request =
+        CreateTopicsRequest::default().with_topics(vec![topic]).with_validate_only(validate_only);
     client.ask(&request, 7).await.topics[0].error_code
 }
 

@@ -58,7 +58,8 @@ async fn five_in_flight_of_different_cost_keep_their_order() {
     let broker = Broker::start(dir.path()).await;
     let mut client = broker.connect().await;
     client.create("ordered", 1).await;
-    let large: Vec<u8> = (0..1_000_000u32).map(|i| u8::try_from(i % 251 * 7919 % 251).expect("small")).collect();
+    let large: Vec<u8> =
+        (0..1_000_000u32).map(|i| u8::try_from(i % 251 * 7919 % 251).expect("small")).collect();
     for round in 0..4i64 {
         let mut ids = Vec::new();
         for i in 0..5 {

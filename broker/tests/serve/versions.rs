@@ -54,8 +54,11 @@ async fn queries(client: &mut Client) {
     .await;
     every(client, |version| {
         let topic = |text| MetadataRequestTopic::default().with_name(Some(name(text)));
-        let request = MetadataRequest::default()
-            .with_topics(Some(vec![topic("first"), topic("new"), topic("no/such")]));
+        let request = MetadataRequest::default().with_topics(Some(vec![
+            topic("first"),
+            topic("new"),
+            topic("no/such"),
+        ]));
         if (8..=10).contains(&version) {
             return request
                 .with_include_cluster_authorized_operations(true)

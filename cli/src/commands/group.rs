@@ -15,9 +15,7 @@ use crate::output::Output;
 
 pub async fn run(command: Group, out: &Output) -> anyhow::Result<()> {
     match command {
-        Group::List { at } => {
-            list(&mut Client::connect(&at.bootstrap_server).await?, out).await
-        }
+        Group::List { at } => list(&mut Client::connect(&at.bootstrap_server).await?, out).await,
         Group::Describe { name, at } => {
             let mut client = Client::connect(&at.bootstrap_server).await?;
             let mut coordinator = coordinator(&mut client, &name).await?;

@@ -12,8 +12,9 @@ use crate::output::{Failure, Output};
 /// Prints the state of a store that is opened read-only.
 pub fn dump(args: &MetaDump, out: &Output) -> Result<ExitCode, Failure> {
     let path = args.data_dir.join("meta");
-    let store = meta_rocks::RocksStore::open_read_only(&path)
-        .with_context(|| format!("{} cannot be opened; name the data directory with --data-dir", path.display()))?;
+    let store = meta_rocks::RocksStore::open_read_only(&path).with_context(|| {
+        format!("{} cannot be opened; name the data directory with --data-dir", path.display())
+    })?;
     let summary = meta::summary(&store).map_err(Failure::failed)?;
     if args.summary {
         out.document(&serde_json::to_value(&summary).unwrap_or(Value::Null));

@@ -55,7 +55,8 @@ async fn list(http: &Http, out: &Output) -> anyhow::Result<()> {
 
 async fn dump(key: &str, flags: &StoreFlags, out: &Output) -> anyhow::Result<()> {
     let cluster = place::cluster(flags).await?;
-    let whole = cluster.prefix.parts().next().is_none_or(|_| key.starts_with(cluster.prefix.as_ref()));
+    let whole =
+        cluster.prefix.parts().next().is_none_or(|_| key.starts_with(cluster.prefix.as_ref()));
     let path = if whole {
         object_store::path::Path::parse(key)?
     } else {

@@ -63,7 +63,8 @@ fn greet(running: &Running) {
     let (host, port) = &running.advertised;
     let own = running.kafka.to_string();
     let told = format!("{host}:{port}");
-    let advertised = if told == own { String::new() } else { format!(" (clients are told {told})") };
+    let advertised =
+        if told == own { String::new() } else { format!(" (clients are told {told})") };
     println!("sluice {} is ready", env!("CARGO_PKG_VERSION"));
     println!("  kafka    {own}{advertised}");
     println!("  http     http://{}  metrics, health, /v1", running.http);
@@ -80,7 +81,9 @@ fn greet(running: &Running) {
 }
 
 fn open_warning(address: IpAddr) -> String {
-    format!("warning: the listener on {address} is open to the network without encryption or sign-in")
+    format!(
+        "warning: the listener on {address} is open to the network without encryption or sign-in"
+    )
 }
 
 /// SIGINT and SIGTERM.

@@ -31,7 +31,9 @@ pub async fn run(command: Sink, out: &Output) -> Result<ExitCode, Failure> {
                 out.json(&made);
             }
             out.line(format!("created sink {name}: topic {topic} to {}", text_of(&made, "root")));
-            out.line(format!("watch it: sluice sink describe {name}; prove it: sluice sink verify {name}"));
+            out.line(format!(
+                "watch it: sluice sink describe {name}; prove it: sluice sink verify {name}"
+            ));
         }
         Sink::List { at } => {
             let sinks = Http::new(&at.http)?.get("/v1/sinks").await?;
@@ -70,9 +72,11 @@ async fn describe(name: &str, http: &str, out: &Output) -> anyhow::Result<()> {
         out.line(format!("  {key} = {}", crate::output::text(value)));
     }
     let columns = ["partition", "state", "boundary", "end", "lag", "problem"];
-    let rows = sink["partitions"].as_array().into_iter().flatten().map(|one| {
-        columns.iter().map(|key| one[*key].clone()).collect()
-    });
+    let rows = sink["partitions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| columns.iter().map(|key| one[*key].clone()).collect());
     out.rows(&columns, rows.collect());
     Ok(())
 }
@@ -100,7 +104,8 @@ async fn prove(verify: &Verify, out: &Output) -> Result<ExitCode, Failure> {
         hears.set_message(format!("{} MiB read", progress.bytes >> 20));
     });
     let report =
-        sink::verify::verify(store, &prefix, &verify.topics_dir, &verify.name, Some(on_progress)).await;
+        sink::verify::verify(store, &prefix, &verify.topics_dir, &verify.name, Some(on_progress))
+            .await;
     bar.finish_and_clear();
     show(&report, out).map_err(Failure::unchecked)?;
     Ok(ExitCode::from(report.outcome.exit_code()))
@@ -121,7 +126,8 @@ fn show(report: &Report, out: &Output) -> anyhow::Result<()> {
         out.json(&serde_json::to_value(report).context("the report cannot be printed")?);
         return Ok(());
     }
-    let columns = ["topic", "partition", "start", "boundary", "cuts", "files", "rows", "holes", "bytes"];
+    let columns =
+        ["topic", "partition", "start", "boundary", "cuts", "files", "rows", "holes", "bytes"];
     let rows = report.partitions.iter().map(|one| {
         vec![
             one.topic.clone().into(),
@@ -137,14 +143,17 @@ fn show(report: &Report, out: &Output) -> anyhow::Result<()> {
     });
     out.rows(&columns, rows.collect());
     for finding in &report.findings {
-        let offsets = finding.offsets.map_or(String::new(), |(a, b)| format!(" offsets [{a}, {b})"));
+        let offsets =
+            finding.offsets.map_or(String::new(), |(a, b)| format!(" offsets [{a}, {b})"));
         out.line(format!("wrong: {}{offsets}: {}", finding.object, finding.detail));
     }
     for line in &report.unchecked {
         out.line(format!("not checked: {line}"));
     }
     out.line(match report.outcome {
-        Outcome::Proved => "proved: every offset up to each boundary stands in a file or a named hole, once",
+        Outcome::Proved => {
+            "proved: every offset up to each boundary stands in a file or a named hole, once"
+        }
         Outcome::Disproved => "disproved: see the lines above",
         Outcome::Unchecked => "could not be checked: see the lines above",
     });

@@ -107,15 +107,16 @@ async fn describe(client: &mut Client, name: &str, out: &Output) -> anyhow::Resu
     let latest = offsets(client, topic, -1).await?;
     let configs = set_configs(client, name).await?;
     let columns = ["partition", "leader", "epoch", "start", "end"];
-    let rows = topic.partitions.iter().zip(earliest.iter().zip(&latest)).map(|(one, (start, end))| {
-        vec![
-            Value::from(one.partition_index),
-            Value::from(one.leader_id.0),
-            Value::from(one.leader_epoch),
-            Value::from(*start),
-            Value::from(*end),
-        ]
-    });
+    let rows =
+        topic.partitions.iter().zip(earliest.iter().zip(&latest)).map(|(one, (start, end))| {
+            vec![
+                Value::from(one.partition_index),
+                Value::from(one.leader_id.0),
+                Value::from(one.leader_epoch),
+                Value::from(*start),
+                Value::from(*end),
+            ]
+        });
     let rows: Vec<Vec<Value>> = rows.collect();
     if out.is_json() {
         let object = |row: &Vec<Value>| {
@@ -145,18 +146,18 @@ pub async fn offsets(
     topic: &MetadataResponseTopic,
     timestamp: i64,
 ) -> anyhow::Result<Vec<i64>> {
-    let partition = |one: &kafka_protocol::messages::metadata_response::MetadataResponsePartition| {
-        ListOffsetsPartition::default()
-            .with_partition_index(one.partition_index)
-            .with_current_leader_epoch(-1)
-            .with_timestamp(timestamp)
-    };
+    let partition =
+        |one: &kafka_protocol::messages::metadata_response::MetadataResponsePartition| {
+            ListOffsetsPartition::default()
+                .with_partition_index(one.partition_index)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(timestamp)
+        };
     let topic = ListOffsetsTopic::default()
         .with_name(topic.name.clone().unwrap_or_default())
         .with_partitions(topic.partitions.iter().map(partition).collect());
-    let request = ListOffsetsRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_topics(vec![topic]);
+    let request =
+        ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
     let answer = client.ask(&request).await?;
     let mut offsets = Vec::new();
     for one in answer.topics.iter().flat_map(|topic| &topic.partitions) {

@@ -16,7 +16,8 @@ const COLUMNS: [&str; 10] =
 /// apart.
 pub async fn run(data_dir: &Path, limit: usize, out: &Output) -> anyhow::Result<()> {
     let path = data_dir.join("wal");
-    let opened = || format!("{} cannot be read; name the data directory with --data-dir", path.display());
+    let opened =
+        || format!("{} cannot be read; name the data directory with --data-dir", path.display());
     let disk = DirDisk::open_read_only(&path).with_context(opened)?;
     let mut inspector = Inspector::open(Arc::new(disk), None).with_context(opened)?;
     let mut segment = 0;

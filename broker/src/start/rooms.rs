@@ -1,0 +1,202 @@
+//! Opening the rooms below, each with its share of what was made first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::metrics::Registry;
+use common::{Budget, Clock, NodeId, Rng, Shutdown};
+use tokio::task::JoinHandle as Task;
+
+use super::identity::Identity;
+use super::store::{self, OpenStore};
+use super::{Exit, MetaThread, StartError};
+use crate::config::Settings;
+use crate::groups::{self, Groups};
+use crate::metrics::Metrics;
+use crate::place::DataDir;
+
+/// What is made before anything is opened.
+pub(super) struct Parts {
+    pub(super) clock: Clock,
+    pub(super) rng: Rng,
+    pub(super) registry: Registry,
+    pub(super) metrics: Metrics,
+    pub(super) memory: Budget,
+    pub(super) requests: Budget,
+    pub(super) node: NodeId,
+    pub(super) shutdown: Shutdown,
+    pub(super) http_shutdown: Shutdown,
+    pub(super) meta_shutdown: Shutdown,
+    pub(super) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Parts {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let registry = Registry::default();
+        let memory = settings.memory.bytes_max.0;
+        Self {
+            clock: Clock::system(),
+            rng: Rng::from_entropy(),
+            metrics: Metrics::register(&registry),
+            registry,
+            memory: Budget::new(memory),
+            // A quarter of the memory for requests being read; larger frames come one at a time.
+            requests: Budget::new(memory / 4),
+            node: NodeId(settings.server.node_id),
+            shutdown: Shutdown::new(),
+            http_shutdown: Shutdown::new(),
+            meta_shutdown: Shutdown::new(),
+            on_fatal: Arc::new(end_process),
+        }
+    }
+}
+
+/// Ends the process at once: after a failed write nothing may be acknowledged any more, and only recovery at the next
+/// start may decide what the log holds.
+fn end_process(line: &str) {
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    if !ENDING.swap(true, Ordering::SeqCst) {
+        eprintln!(
+            "sluice: {line}; the process ends, recovery at the next start decides what the log holds"
+        );
+        std::process::exit(Exit::WRITE_FAILED.0);
+    }
+    // Another thread is ending the process: nothing may go on from here.
+    loop {
+        std::thread::park();
+    }
+}
+
+pub(super) async fn start_meta(
+    place: &DataDir,
+    parts: &Parts,
+) -> Result<(meta::Handle, MetaThread), StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Metadata(error.to_string());
+    let store = meta_rocks::RocksStore::open(&place.meta()).map_err(|error| failed(&error))?;
+    let deps = meta::Deps {
+        clock: parts.clock.clone(),
+        rng: parts.rng.fork(),
+        transport: Box::new(meta::Alone),
+        shutdown: parts.meta_shutdown.clone(),
+        on_fatal: Arc::clone(&parts.on_fatal),
+        metrics: meta::Metrics::register(&parts.registry),
+    };
+    let started = meta::start(Box::new(store), meta::Options::alone(), deps).await;
+    let (handle, driver) = started.map_err(|error| failed(&error))?;
+    Ok((handle, driver.run_on_thread("meta")?))
+}
+
+pub(super) async fn open_storage(
+    settings: &Settings,
+    parts: &Parts,
+    place: &DataDir,
+    store: &OpenStore,
+    meta: &meta::Handle,
+    identity: &Identity,
+) -> Result<storage::Storage, StartError> {
+    // Half of the budget is the tail cache, a sixth the block cache. A round begins at half of the tail cache at the
+    // latest, so that it is read from memory and not back from the log.
+    let memory = settings.memory.bytes_max.0;
+    let mut options = storage::Options {
+        upload_bytes_max: settings.upload.size_max.0.min(memory / 4),
+        upload_age_max: settings.upload.age_max.0,
+        tail_bytes_max: memory / 2,
+        block_cache_bytes_max: memory / 6,
+        ..storage::Options::default()
+    };
+    if let Some(size) = settings.wal.size_max {
+        options.wal.capacity_max = size.0;
+    }
+    let deps = storage::Deps {
+        clock: parts.clock.clone(),
+        rng: parts.rng.fork(),
+        disk: Arc::new(wal::DirDisk::open(&place.wal())?),
+        store: Arc::clone(&store.store),
+        prefix: identity.prefix.clone(),
+        meta: meta.clone(),
+        budget: parts.memory.clone(),
+        registry: parts.registry.clone(),
+        node: parts.node,
+        wal: identity.wal,
+        on_fatal: Arc::clone(&parts.on_fatal),
+    };
+    Ok(storage::Storage::open(deps, options).await?)
+}
+
+pub(super) fn start_partitions(
+    parts: &Parts,
+    meta: &meta::Handle,
+    storage: &storage::Storage,
+) -> (partition::Partitions, Task<()>) {
+    let deps = partition::Deps {
+        storage: storage.clone(),
+        meta: meta.clone(),
+        node: parts.node,
+        clock: parts.clock.clone(),
+        registry: parts.registry.clone(),
+        budget: parts.memory.clone(),
+    };
+    let partitions = partition::Partitions::new(deps, partition::Options::default());
+    let follower = tokio::spawn(partitions.clone().run(parts.shutdown.clone()));
+    (partitions, follower)
+}
+
+pub(super) fn start_groups(
+    settings: &Settings,
+    parts: &Parts,
+    meta: &meta::Handle,
+    storage: &storage::Storage,
+    partitions: &partition::Partitions,
+) -> Groups {
+    let groups = &settings.groups;
+    Groups::start(groups::Deps {
+        meta: meta.clone(),
+        storage: storage.clone(),
+        partitions: partitions.clone(),
+        clock: parts.clock.clone(),
+        rng: parts.rng.fork(),
+        node: parts.node,
+        registry: parts.registry.clone(),
+        settings: coordinator::Settings {
+            session_timeout_min_ms: groups.session_timeout_ms_min,
+            session_timeout_max_ms: groups.session_timeout_ms_max,
+            initial_rebalance_delay_ms: i32::try_from(groups.initial_rebalance_delay_ms)
+                .unwrap_or(i32::MAX),
+            group_size_max: usize::try_from(groups.size_max).unwrap_or(usize::MAX),
+            offset_metadata_max: usize::try_from(groups.offset_metadata_bytes_max).unwrap_or(0),
+            offsets_retention_ms: i64::from(groups.offsets_retention_minutes) * 60_000,
+            ..coordinator::Settings::default()
+        },
+        offsets_partitions: u32::try_from(groups.offsets_partitions).unwrap_or(50),
+        shutdown: parts.shutdown.clone(),
+    })
+}
+
+pub(super) fn start_sinks(
+    settings: &Arc<Settings>,
+    parts: &Parts,
+    store: &OpenStore,
+    partitions: &partition::Partitions,
+    storage: &storage::Storage,
+    meta: &meta::Handle,
+    identity: &Identity,
+) -> sink::Runner {
+    let buckets = Arc::clone(settings);
+    let deps = sink::Deps {
+        partitions: partitions.clone(),
+        storage: storage.clone(),
+        meta: meta.clone(),
+        node: parts.node,
+        store: Arc::clone(&store.store),
+        prefix: identity.prefix.clone(),
+        open_bucket: Arc::new(move |bucket| {
+            let opened = store::open_url(&buckets.store, &format!("s3://{bucket}"));
+            opened.map(|opened| opened.store).map_err(|error| error.to_string())
+        }),
+        clock: parts.clock.clone(),
+        rng: parts.rng.fork(),
+        budget: parts.memory.clone(),
+        registry: parts.registry.clone(),
+    };
+    sink::Runner::start(deps, sink::Options::default())
+}
