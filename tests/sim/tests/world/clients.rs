@@ -90,7 +90,7 @@ impl Producer {
 
     fn build(&mut self, rng: &Rng, now_ms: i64) -> Batch {
         let count = 1 + rng.below(3);
-        let padding = if rng.one_in(4) { rng.below(4_000) } else { rng.below(500) };
+        let padding = if rng.one_in(10) { rng.below(4_000) } else { rng.below(300) };
         let producer = i64::try_from(self.id).expect("small");
         let mut builder = Builder::new().producer(producer, 0, self.sequence);
         let mut values = Vec::new();
@@ -163,8 +163,8 @@ impl Sender {
         loop {
             let micros = match self.env.rng.below(12) {
                 0 => 20_000,
-                1..=3 => 3_000,
-                _ => 500,
+                1..=3 => 5_000,
+                _ => 1_500,
             };
             let pause = tokio::time::sleep(Duration::from_micros(self.env.rng.below(micros)));
             tokio::pin!(pause);

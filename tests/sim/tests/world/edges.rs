@@ -1,5 +1,7 @@
 //! How often the runs met what they are there for.
 
+use std::sync::atomic::Ordering;
+
 use super::World;
 
 /// Counts over one or more seeds.
@@ -54,6 +56,7 @@ pub fn of(world: &World) -> Edges {
         ("conflict without an object", store.conflicts),
         ("store answered 503", store.errors),
         ("refused commit", met.commits_refused),
+        ("topic deleted before its upload", met.deleted_early.load(Ordering::Acquire)),
         ("expired object id", met.ids_renewed),
         ("eviction before upload", met.read_back),
         ("start interrupted", met.starts_interrupted),

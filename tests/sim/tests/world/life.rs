@@ -1,13 +1,15 @@
 //! One life of the engine: metadata, log, storage, partitions, opened as the broker opens them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::metrics::Registry;
-use common::{Budget, Clock, NodeId, Shutdown, WalId};
+use common::{Budget, Clock, NodeId, Rng, Shutdown, StreamKind, WalId};
 use meta::Reply;
-use meta::command::{Bootstrap, CreateTopic, CreateWal, ExpireObjects, StartNode};
-use partition::{OpenError, Partition, Partitions};
+use meta::command::{Bootstrap, CreateTopic, CreateWal, DeleteTopic, ExpireObjects, StartNode};
+use partition::{Checked, OpenError, Origin, Partition, Partitions};
+use protocol::batch::Builder;
 use sim::store::{FaultStore, Faults};
 use storage::Storage;
 
@@ -40,7 +42,10 @@ pub struct Life {
 }
 
 /// Limits so small that every edge is near.
-fn storage_options() -> storage::Options {
+fn storage_options(rng: &Rng) -> storage::Options {
+    // Objects in one put or in parts, from memory or read back.
+    let single = if rng.one_in(2) { 8 << 10 } else { 64 << 10 };
+    let tail = if rng.one_in(2) { 24 << 10 } else { 96 << 10 };
     storage::Options {
         wal: wal::Options {
             capacity_max: 8 * SEGMENT,
@@ -56,12 +61,12 @@ fn storage_options() -> storage::Options {
         },
         upload_bytes_max: 48 << 10,
         upload_age_max: Duration::from_millis(150),
-        put_single_bytes_max: 32 << 10,
+        put_single_bytes_max: single,
         put_part_bytes: 8 << 10,
         put_timeout: Duration::from_secs(1),
         upload_window_bytes_max: 16 << 10,
         object_ttl: Duration::from_secs(1),
-        tail_bytes_max: 24 << 10,
+        tail_bytes_max: tail,
         block_cache_bytes_max: 128 << 10,
         read_ahead_bytes_max: 16 << 10,
         read_timeout: Duration::from_millis(500),
@@ -106,7 +111,7 @@ impl World {
             wal,
             on_fatal: self.on_fatal(cutter),
         };
-        let storage = Storage::open(deps, storage_options()).await;
+        let storage = Storage::open(deps, storage_options(&self.rng)).await;
         let storage = storage.map_err(|error| match error {
             storage::OpenError::Recover(wal::RecoverError::Read { .. }) => OpenFailure::ReadFailed,
             other => broken(other),
@@ -183,14 +188,7 @@ impl World {
         if let Some((number, _)) = meta.image().topics.first_key_value() {
             return Ok(*number);
         }
-        let create = CreateTopic {
-            name: "topic".to_owned(),
-            id: self.rng.uuid().as_bytes().to_vec(),
-            partitions: PARTITIONS,
-            replication_factor: 1,
-            now_ms: clock.now_ms(),
-            ..CreateTopic::default()
-        };
+        let create = create_topic("topic".to_owned(), &self.rng, clock, PARTITIONS);
         match meta.propose(create).await.map_err(broken)? {
             Reply::TopicCreated { number, .. } => Ok(number),
             other => Err(broken(format!("{other:?}"))),
@@ -200,7 +198,56 @@ impl World {
 
 impl Cutter {
     pub fn is_dead(&self) -> bool {
-        self.dead.load(std::sync::atomic::Ordering::Acquire)
+        self.dead.load(Ordering::Acquire)
+    }
+}
+
+fn create_topic(name: String, rng: &Rng, clock: &Clock, partitions: u32) -> CreateTopic {
+    CreateTopic {
+        name,
+        id: rng.uuid().as_bytes().to_vec(),
+        partitions,
+        replication_factor: 1,
+        now_ms: clock.now_ms(),
+        ..CreateTopic::default()
+    }
+}
+
+/// A topic comes, is written to and is deleted; `early` counts deletions that an upload has not caught up with.
+pub async fn topic_comes_and_goes(
+    env: Env,
+    meta: meta::Handle,
+    partitions: Partitions,
+    early: Arc<AtomicU64>,
+) {
+    let create = create_topic(format!("doomed-{}", env.life), &env.rng, &env.clock, 1);
+    let id = create.id.clone();
+    let number = match meta.propose(create).await {
+        Ok(Reply::TopicCreated { number, .. }) => number,
+        Ok(other) => return env.fail(format_args!("no topic: {other:?}")),
+        Err(_) => return,
+    };
+    let partition = World::partition(number, 0);
+    if let Ok(partition) = partitions.get(partition).await {
+        for _ in 0..4 {
+            let mut builder = Builder::new();
+            builder.push(env.clock.now_ms(), None, Some(b"gone soon"), &[]);
+            let batch = Checked::trusted(builder.build().expect("small")).expect("one batch");
+            // A full log or the end of the process: fine.
+            let _ = partition.append(&batch, Origin::Client);
+            env.storage.kick();
+            tokio::time::sleep(Duration::from_millis(env.rng.below(60))).await;
+        }
+    }
+    let bounds = env.storage.bounds(partition.stream(StreamKind::Data));
+    let behind = bounds.is_some_and(|bounds| bounds.committed_end < bounds.durable_end);
+    let now_ms = env.clock.now_ms();
+    match meta.propose(DeleteTopic { id, now_ms }).await {
+        Ok(Reply::TopicDeleted { .. }) => {
+            early.fetch_add(u64::from(behind && !env.is_dead()), Ordering::AcqRel);
+        }
+        Ok(other) => env.fail(format_args!("not deleted: {other:?}")),
+        Err(_) => {}
     }
 }
 
@@ -230,11 +277,11 @@ async fn open_partitions(
 pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle) {
     loop {
         let sometimes = |n: u64| if env.rng.one_in(3) { n } else { 0 };
-        let slowest = [2, 30, 300, 1200];
-        let slowest = slowest[usize::try_from(env.rng.below(4)).expect("small")];
+        let slowest = [2, 2, 5, 10, 30, 1200];
+        let slowest = slowest[usize::try_from(env.rng.below(6)).expect("small")];
         let faults = Faults {
             latency_ms: 0..slowest,
-            outage: env.rng.one_in(6),
+            outage: env.rng.one_in(10),
             error_one_in: sometimes(4),
             lost_response_one_in: sometimes(3),
             conflict_one_in: sometimes(5),

@@ -8,7 +8,7 @@ mod life;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::metrics::Registry;
@@ -42,6 +42,7 @@ pub struct Met {
     pub starts_interrupted: u64,
     pub starts_interrupted_twice: u64,
     pub stops: u64,
+    pub deleted_early: Arc<AtomicU64>,
 }
 
 /// Everything that a crash leaves.
@@ -296,12 +297,12 @@ impl World {
     /// Where this life ends, unless it is by time.
     fn arm_end(&self) {
         if self.rng.one_in(2) {
-            let (point, nth) = match self.rng.below(5) {
+            let (point, nth) = match self.rng.below(8) {
                 0 => (trigger::DISK_READ, 20),
                 1 => (trigger::META_WRITTEN, 40),
                 2 => (trigger::META_SYNCED, 30),
                 3 => (trigger::OBJECT_PUT, 8),
-                _ => (trigger::DISK_DONE, 100),
+                _ => (trigger::DISK_DONE, 60),
             };
             self.trigger.arm(point, 1 + self.rng.below(nth));
         } else if self.rng.one_in(5) {
@@ -325,6 +326,10 @@ impl World {
         tasks.push(tokio::spawn(clients::read_now_and_then(reader, life.opened.clone())));
         let faults = Env { rng: env.rng.fork(), ..env.clone() };
         tokio::spawn(life::faults_come_and_go(faults, self.store.clone(), life.meta.clone()));
+        let topic = Env { rng: env.rng.fork(), ..env.clone() };
+        let (meta, partitions) = (life.meta.clone(), life.partitions.clone());
+        let early = self.met.deleted_early.clone();
+        tokio::spawn(life::topic_comes_and_goes(topic, meta, partitions, early));
         tasks
     }
 
