@@ -264,12 +264,29 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     builder.enable_time().start_paused(true).build().expect("a runtime").block_on(future)
 }
 
+/// One seed from `SLUICE_SEED`, as many as `SLUICE_SEEDS`, or 400.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |variable: &str| {
+        let text = std::env::var(variable).ok()?;
+        Some(text.parse::<u64>().expect("a number"))
+    };
+    match number("SLUICE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SLUICE_SEEDS").unwrap_or(400),
+    }
+}
+
 #[test]
 fn acknowledged_frames_survive_and_nothing_cut_comes_back() {
     let mut sum = (0, 0, 0, 0, 0, 0);
-    for seed in 0..400 {
-        let (met, model, _) =
-            block_on(run(seed, 12)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    let seeds = seeds();
+    let one = seeds.end - seeds.start == 1;
+    for seed in seeds {
+        let (met, model, _) = block_on(run(seed, 12)).unwrap_or_else(|error| {
+            panic!(
+                "{error}\nrepeat: SLUICE_SEED={seed} cargo test --release -p sim --test wal_model"
+            )
+        });
         sum.0 += met.rolls;
         sum.1 += met.reused;
         sum.2 += met.holes;
@@ -281,7 +298,10 @@ fn acknowledged_frames_survive_and_nothing_cut_comes_back() {
     println!(
         "rolls {rolls} reused {reused} holes {holes} torn {torn} full {full} interrupted twice {interrupted}"
     );
-    assert!(rolls.min(reused).min(holes).min(torn).min(full).min(interrupted) > 0, "{sum:?}");
+    assert!(
+        one || rolls.min(reused).min(holes).min(torn).min(full).min(interrupted) > 0,
+        "{sum:?}"
+    );
 }
 
 #[test]

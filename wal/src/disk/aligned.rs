@@ -77,7 +77,8 @@ mod tests {
     fn buffers_are_aligned_zero_and_whole_blocks() {
         for len in [0, 1, 4096, 4097, 1 << 20] {
             let mut buffer = AlignedBuf::zeroed(len);
-            assert!(buffer.len() >= len && buffer.len() % BLOCK_SIZE == 0 && !buffer.is_empty());
+            assert!(buffer.len() >= len && buffer.len().is_multiple_of(BLOCK_SIZE));
+            assert!(!buffer.is_empty());
             assert_eq!(buffer.as_ptr().align_offset(BLOCK_SIZE), 0);
             assert!(buffer.iter().all(|byte| *byte == 0));
             buffer[0] = 7;
