@@ -144,11 +144,14 @@ impl Reader {
             return Ok(Place::Nowhere);
         }
         if let Some(index) = state.run_at(from) {
-            let mut bytes = 0_u64;
+            let (mut bytes, mut end) = (0_u64, None);
             let wanted = |run: &&Run| {
                 let before = bytes;
                 bytes = bytes.saturating_add(run.bytes);
-                run.start < until && (before == 0 || before < bytes_max)
+                // A group that has moved into objects leaves a gap between runs: the next read goes there.
+                let follows = end.is_none_or(|end| end == run.start);
+                end = Some(run.end);
+                follows && run.start < until && (before == 0 || before < bytes_max)
             };
             let runs = state.runs.range(index..).take_while(wanted).take(RUNS_MAX).copied();
             return Ok(Place::Log(runs.collect()));
