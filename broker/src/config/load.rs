@@ -247,6 +247,7 @@ mod tests {
     fn with_file(text: &str) -> (tempfile::TempDir, Sources) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("sluice.toml");
+        #[expect(clippy::disallowed_methods, reason = "the file of this test")]
         std::fs::write(&path, text).expect("written");
         (dir, Sources { file: Some(path), ..Sources::default() })
     }
