@@ -16,15 +16,18 @@ use world::{Outcome, election};
 /// Within so many seeds a planted bug has to be found.
 const PLANTED_SEEDS_MAX: u64 = 200;
 
+/// Seeds that have found a bug of the product: a read that passed over a gap between groups in memory.
+const REMEMBERED: [u64; 3] = [1034, 1274, 1511];
+
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds() -> Vec<u64> {
     match number("SLUICE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SLUICE_SEEDS").unwrap_or(50),
+        Some(seed) => vec![seed],
+        None => (0..number("SLUICE_SEEDS").unwrap_or(50)).chain(REMEMBERED).collect(),
     }
 }
 
