@@ -6,6 +6,7 @@ use std::sync::Arc;
 use common::{Clock, NodeId, Rng, Shutdown};
 use parking_lot::Mutex;
 
+use crate::budgets::Budgets;
 use crate::config::Settings;
 use crate::groups::Groups;
 use crate::metrics::Metrics;
@@ -35,6 +36,8 @@ pub struct Context {
     pub producer_ids: Arc<Mutex<Range<i64>>>,
     /// Broker metrics.
     pub metrics: Metrics,
+    /// Shares of `memory.max`.
+    pub budgets: Budgets,
     /// Ends when the process drains.
     pub shutdown: Shutdown,
 }

@@ -3,6 +3,7 @@
 //! Entry point: [`start`] takes [`config::Settings`] and yields [`Running`].
 
 mod api;
+mod budgets;
 pub mod config;
 mod context;
 mod dynamic;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::Budget;
 use common::metrics::{Counter, Family, Gauge, Histogram, Registry, latency_histogram};
 use protocol::{ApiKey, ErrorCode};
+
+use crate::budgets::Budgets;
 
 type Labels = [(&'static str, &'static str); 1];
 type CodeLabels = [(&'static str, &'static str); 2];
@@ -27,6 +28,7 @@ struct Inner {
     sent: Counter,
     in_flight: Gauge,
     in_flight_waits: Counter,
+    answers: Gauge,
     produce_waits: Counter,
     memory_used: Gauge,
     memory_max: Gauge,
@@ -87,6 +89,11 @@ impl Metrics {
                 "in_flight_waits",
                 "Times a request waited for room among the bytes in flight",
                 own.in_flight_waits.clone(),
+            );
+            room.register(
+                "answers_bytes",
+                "Response bytes that wait for their clients to take them",
+                own.answers.clone(),
             );
             room.register(
                 "produce_waits",
@@ -166,11 +173,12 @@ impl Metrics {
     }
 
     /// Copies what the budgets say into the gauges; called when metrics are read.
-    pub fn refresh(&self, memory: &Budget, requests: &Budget) {
+    pub fn refresh(&self, budgets: &Budgets) {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.0.memory_used.set(gauge(memory.used()));
-        self.0.memory_max.set(gauge(memory.bytes_max()));
-        self.0.memory_refused.set(gauge(memory.refused()));
-        self.0.in_flight.set(gauge(requests.used()));
+        self.0.memory_used.set(gauge(budgets.memory.used()));
+        self.0.memory_max.set(gauge(budgets.memory.bytes_max()));
+        self.0.memory_refused.set(gauge(budgets.memory.refused()));
+        self.0.in_flight.set(gauge(budgets.requests.used() + budgets.small_requests.used()));
+        self.0.answers.set(gauge(budgets.answers.used()));
     }
 }

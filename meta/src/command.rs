@@ -405,6 +405,21 @@ pub struct CommitUpload {
     /// Wall time of the proposer, milliseconds since 1970.
     #[prost(int64, tag = "9")]
     pub now_ms: i64,
+    /// Partitions of the round's part of the log that are left out because their topic has been deleted. The round is
+    /// refused when one of them still exists or never did.
+    #[prost(message, repeated, tag = "10")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A partition that a round leaves out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeftOut {
+    /// Number of the topic.
+    #[prost(uint64, tag = "1")]
+    pub topic: u64,
+    /// Index of the partition.
+    #[prost(uint32, tag = "2")]
+    pub index: u32,
 }
 
 /// Housekeeping: registered objects whose time is over become tombstones, and a part of the backlog of released ranges

@@ -34,6 +34,7 @@ fn a_commit_keeps_its_bytes() {
         ranges: vec![range],
         floors: vec![SinkFloor { sink: 1, partition: 1, floor: 9 }],
         now_ms: 1000,
+        left_out: Vec::new(),
     });
     let golden = "0152300805100218032080202880403204086410013a1108071001200a28143004386340\
                   0a48e807420608011001180948e807";

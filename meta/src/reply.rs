@@ -331,6 +331,9 @@ pub enum Broken {
     /// A partition that never was.
     #[error("partition {0} was never created")]
     NeverCreated(PartitionId),
+    /// A partition that a round leaves out although it has not been deleted.
+    #[error("partition {0} was left out of a round although it exists")]
+    StillThere(PartitionId),
     /// The partition's un-uploaded bytes may only be in another log.
     #[error("partition {0} is not assigned to this log")]
     NotAssigned(PartitionId),

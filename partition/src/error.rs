@@ -58,7 +58,7 @@ pub enum AppendError {
         expected: i32,
     },
     /// The write-ahead log has no room until an upload frees some: wait, then try again.
-    #[error("the write-ahead log is full; uploads free it, wal.capacity.max bounds it")]
+    #[error("the write-ahead log is full; uploads free it, wal.size.max bounds it")]
     Full,
     /// The offset would reach the committed end plus 2^32: wait for uploads, then try again.
     #[error("the partition is 2^32 offsets ahead of its committed end; uploads must catch up")]

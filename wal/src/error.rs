@@ -119,8 +119,7 @@ fn list(damage: &[Damage]) -> String {
 pub enum RecoverError {
     /// There are no segments where metadata knows a log.
     #[error(
-        "the directory of write-ahead log {wal} is empty, but the log has been in use; bring the directory back, or \
-         declare it lost with `sluice broker wal-lost`"
+        "the directory of write-ahead log {wal} is empty, but the log has been in use; bring the directory back"
     )]
     Missing {
         /// The log.

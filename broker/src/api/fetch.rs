@@ -79,7 +79,10 @@ impl<'a> Plan<'a> {
             ctx,
             version,
             isolation,
-            bytes_max: u64::try_from(body.max_bytes).unwrap_or(0).min(ANSWER_BYTES_MAX),
+            bytes_max: u64::try_from(body.max_bytes)
+                .unwrap_or(0)
+                .min(ANSWER_BYTES_MAX)
+                .min(ctx.budgets.fetch_bytes_max()),
             bytes_min: u64::try_from(body.min_bytes).unwrap_or(0),
             deadline: wait.map(|wait| Instant::now() + wait),
             topics: body.topics,

@@ -24,9 +24,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use common::Shutdown;
 use common::metrics::Registry;
 use common::net::TcpListener;
-use common::{Budget, Shutdown};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::json;
@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::Context;
+use crate::budgets::Budgets;
 use crate::metrics::Metrics;
 
 /// Longest that `/readyz` waits for the store.
@@ -43,8 +44,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Shared {
     pub registry: Registry,
     pub metrics: Metrics,
-    pub memory: Budget,
-    pub requests: Budget,
+    pub budgets: Budgets,
     parts: OnceLock<Parts>,
 }
 
@@ -60,13 +60,8 @@ pub(crate) struct Parts {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        registry: Registry,
-        metrics: Metrics,
-        memory: Budget,
-        requests: Budget,
-    ) -> Arc<Self> {
-        Arc::new(Self { registry, metrics, memory, requests, parts: OnceLock::new() })
+    pub(crate) fn new(registry: Registry, metrics: Metrics, budgets: Budgets) -> Arc<Self> {
+        Arc::new(Self { registry, metrics, budgets, parts: OnceLock::new() })
     }
 
     /// The broker serves from now on.
@@ -132,7 +127,7 @@ pub(crate) fn spawn(
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    shared.metrics.refresh(&shared.memory, &shared.requests);
+    shared.metrics.refresh(&shared.budgets);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.registry.render())
 }

@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use protocol::{ApiKey, frame};
 use tokio::net::tcp::WriteHalf;
 
-use super::frames::{Frame, FrameError, Frames, Limits};
+use super::frames::{Frame, FrameError, Frames, Limits, Room};
 use super::output;
 use crate::Context;
 use crate::api::{self, Begun, Header, Request, Response};
@@ -179,12 +179,7 @@ impl Connection {
         let ctx = Arc::clone(&self.ctx);
         let request = Request { header: header.clone(), body, peer: self.peer };
         if header.key == ApiKey::Produce {
-            let room = frame.room;
-            let begin = Box::pin(async move {
-                let begun = api::begin_produce(&ctx, request).await;
-                drop(room);
-                begun
-            });
+            let begin = Box::pin(append(ctx, request, frame.room));
             self.beginning = Some(Beginning { header, since, begin });
         } else {
             let room = frame.room;
@@ -221,7 +216,9 @@ impl Connection {
             written.push((header.key, since));
         }
         self.alone = self.alone && !self.queue.is_empty();
+        let held = self.ctx.budgets.answers.force(bytes);
         output::write(writer, &mut out).await.map_err(Ended::Socket)?;
+        drop(held);
         self.ctx.metrics.sent(bytes);
         let now = self.ctx.clock.elapsed();
         for (key, since) in written {
@@ -231,11 +228,18 @@ impl Connection {
     }
 }
 
+/// Appends the batches of a produce request; its buffer is free when this is done.
+async fn append(ctx: Arc<Context>, request: Request, room: Room) -> Begun {
+    let begun = api::begin_produce(&ctx, request).await;
+    drop(room);
+    begun
+}
+
 fn frame_end(error: FrameError) -> Ended {
     match error {
         FrameError::Io(error) => Ended::Socket(error),
         FrameError::Truncated => Ended::Quietly("closed by the client inside a frame"),
-        FrameError::Length { .. } => Ended::Broken(error.to_string()),
+        FrameError::Length { .. } | FrameError::Stalled { .. } => Ended::Broken(error.to_string()),
     }
 }
 

@@ -4,13 +4,17 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use common::{Budget, Reservation};
+use common::Reservation;
 use tokio::net::tcp::ReadHalf;
+use tokio::time::Instant;
 
+use crate::budgets::{Budgets, SMALL_BYTES};
 use crate::metrics::Metrics;
 
-/// A frame up to this size is read before room for it is asked for.
-const SMALL_BYTES: usize = 64 << 10;
+/// A frame that holds room brings its next bytes within this time,
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// and so many bytes a second over all.
+const RATE_MIN: u64 = 64 << 10;
 /// How often a reader looks for room among the bytes in flight.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
 
@@ -36,6 +40,9 @@ pub(crate) enum FrameError {
     /// The peer left in the middle of a frame.
     #[error("connection ended inside a frame")]
     Truncated,
+    /// The peer holds room and sends too slowly: others wait for it.
+    #[error("no progress inside a frame of {length} bytes")]
+    Stalled { length: usize },
     /// The socket failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -45,8 +52,7 @@ pub(crate) enum FrameError {
 #[derive(Clone)]
 pub(crate) struct Limits {
     pub frame_bytes_max: u32,
-    pub requests: Budget,
-    pub memory: Budget,
+    pub budgets: Budgets,
 }
 
 /// Reads frames. [`Frames::next`] is cancel safe: what was read stays here.
@@ -54,13 +60,15 @@ pub(crate) struct Frames {
     buffer: BytesMut,
     length: Option<usize>,
     room: Option<Room>,
+    /// When the next bytes, and when the whole frame, must be here. Set while room is held.
+    due: Option<(Instant, Instant)>,
     limits: Limits,
     metrics: Metrics,
 }
 
 impl Frames {
     pub(crate) fn new(limits: Limits, metrics: Metrics) -> Self {
-        Self { buffer: BytesMut::new(), length: None, room: None, limits, metrics }
+        Self { buffer: BytesMut::new(), length: None, room: None, due: None, limits, metrics }
     }
 
     /// True while part of a frame has been read.
@@ -81,20 +89,38 @@ impl Frames {
                 let evidence = self.buffer.len();
                 if self.room.is_none() && evidence >= length.min(SMALL_BYTES) {
                     self.room = Some(self.take_room(length).await);
+                    let bytes = u64::try_from(length).expect("an address fits 64 bits");
+                    let whole = STALL_MAX + Duration::from_secs(bytes / RATE_MIN);
+                    self.due = Some((Instant::now() + STALL_MAX, Instant::now() + whole));
                 }
                 if evidence >= length {
                     return Ok(Some(self.take_frame(length)));
                 }
             }
-            socket.readable().await?;
+            self.readable(socket).await?;
             self.grow();
             match socket.try_read_buf(&mut self.buffer) {
                 Ok(0) if self.midway() => return Err(FrameError::Truncated),
                 Ok(0) => return Ok(None),
-                Ok(read) => self.metrics.received(u64::try_from(read).unwrap_or(0)),
+                Ok(read) => {
+                    self.metrics.received(u64::try_from(read).unwrap_or(0));
+                    if let Some((next, _)) = &mut self.due {
+                        *next = Instant::now() + STALL_MAX;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    async fn readable(&self, socket: &ReadHalf<'_>) -> Result<(), FrameError> {
+        let (Some((next, whole)), Some(length)) = (self.due, self.length) else {
+            return Ok(socket.readable().await?);
+        };
+        match tokio::time::timeout_at(next.min(whole), socket.readable()).await {
+            Ok(readable) => Ok(readable?),
+            Err(_) => Err(FrameError::Stalled { length }),
         }
     }
 
@@ -111,7 +137,7 @@ impl Frames {
 
     fn take_frame(&mut self, length: usize) -> Frame {
         let bytes = self.buffer.split_to(length).freeze();
-        self.length = None;
+        (self.length, self.due) = (None, None);
         if self.buffer.is_empty() {
             // An idle connection holds no buffer.
             self.buffer = BytesMut::new();
@@ -135,12 +161,13 @@ impl Frames {
     /// Waits for room for a whole frame at once, so that no two half-read frames wait for each other.
     async fn take_room(&self, length: usize) -> Room {
         let bytes = u64::try_from(length).expect("an address fits 64 bits");
-        let asked = bytes.min(self.limits.requests.bytes_max());
+        let budget = self.limits.budgets.for_request(length);
+        let asked = bytes.min(budget.bytes_max());
         let mut waited = false;
         loop {
-            if let Ok(requests) = self.limits.requests.reserve(asked) {
+            if let Ok(requests) = budget.reserve(asked) {
                 // Counted past the bound: the caches give way, the bound for requests is the one above.
-                let memory = self.limits.memory.force(bytes);
+                let memory = self.limits.budgets.memory.force(bytes);
                 return Room { _requests: requests, _memory: memory };
             }
             if !waited {

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::Shutdown;
 use common::net::{TcpListener, TcpStream};
-use common::{Budget, Shutdown};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -44,17 +44,12 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until `ctx.shutdown`, then waits for them.
-pub(crate) async fn run(
-    listener: TcpListener,
-    ctx: Arc<Context>,
-    requests: Budget,
-    memory: Budget,
-) {
+pub(crate) async fn run(listener: TcpListener, ctx: Arc<Context>) {
     let connections_max =
         usize::try_from(ctx.settings.server.connections_max).unwrap_or(usize::MAX);
     let slots = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-    let limits =
-        Limits { frame_bytes_max: ctx.settings.server.request_bytes_max, requests, memory };
+    let frame_bytes_max = ctx.settings.server.request_bytes_max;
+    let limits = Limits { frame_bytes_max, budgets: ctx.budgets.clone() };
     let tasks = TaskTracker::new();
     let stop = ctx.shutdown.clone();
     while let Some((stream, peer)) = accept(&listener, &stop).await {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use protocol::frame::response_head;
@@ -10,6 +11,8 @@ use tokio::net::tcp::WriteHalf;
 
 use crate::api::Header;
 
+/// A client that takes no byte of its answer for so long is disconnected: the answer holds memory.
+const STALL_MAX: Duration = Duration::from_secs(30);
 /// Slices handed to one write.
 const SLICES_MAX: usize = 64;
 
@@ -33,7 +36,11 @@ pub(crate) async fn write(socket: &mut WriteHalf<'_>, out: &mut VecDeque<Bytes>)
                 *slice = IoSlice::new(part);
                 count += 1;
             }
-            socket.write_vectored(&slices[..count]).await?
+            let write = socket.write_vectored(&slices[..count]);
+            match tokio::time::timeout(STALL_MAX, write).await {
+                Ok(written) => written?,
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
         };
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());

@@ -198,12 +198,8 @@ async fn open(
     let http_listener = address::bind("http.listen", &settings.server.http_listen).await?;
     let (kafka_at, http_at) = (kafka.local_addr()?, http_listener.local_addr()?);
     let advertised = address::advertised(settings.server.advertise.as_deref(), kafka_at)?;
-    let http_shared = http::Shared::new(
-        parts.registry.clone(),
-        parts.metrics.clone(),
-        parts.memory.clone(),
-        parts.requests.clone(),
-    );
+    let http_shared =
+        http::Shared::new(parts.registry.clone(), parts.metrics.clone(), parts.budgets.clone());
     let stop = parts.http_shutdown.clone();
     let http_task = http::spawn(http_listener, Arc::clone(&http_shared), stop);
     let store = store::open(&settings.store, &place)?;
@@ -252,6 +248,7 @@ fn serve(
         groups,
         producer_ids: Arc::new(Mutex::new(0..0)),
         metrics: parts.metrics.clone(),
+        budgets: parts.budgets.clone(),
         shutdown: parts.shutdown.clone(),
     });
     opened.http_shared.serve(http::Parts {
@@ -262,8 +259,7 @@ fn serve(
         kafka: opened.kafka_at,
         sinks: sinks.clone(),
     });
-    let (requests, memory) = (parts.requests.clone(), parts.memory.clone());
-    let server = tokio::spawn(server::run(opened.kafka, Arc::clone(&ctx), requests, memory));
+    let server = tokio::spawn(server::run(opened.kafka, Arc::clone(&ctx)));
     Running {
         kafka: opened.kafka_at,
         http: opened.http_at,

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::metrics::Registry;
-use common::{Budget, Clock, NodeId, Rng, Shutdown};
+use common::{Clock, NodeId, Rng, Shutdown};
 use tokio::task::JoinHandle as Task;
 
 use super::identity::Identity;
 use super::store::{self, OpenStore};
 use super::{Exit, MetaThread, StartError};
+use crate::budgets::Budgets;
 use crate::config::Settings;
 use crate::groups::{self, Groups};
 use crate::metrics::Metrics;
@@ -21,8 +22,7 @@ pub(super) struct Parts {
     pub(super) rng: Rng,
     pub(super) registry: Registry,
     pub(super) metrics: Metrics,
-    pub(super) memory: Budget,
-    pub(super) requests: Budget,
+    pub(super) budgets: Budgets,
     pub(super) node: NodeId,
     pub(super) shutdown: Shutdown,
     pub(super) http_shutdown: Shutdown,
@@ -33,15 +33,12 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn new(settings: &Settings) -> Self {
         let registry = Registry::default();
-        let memory = settings.memory.bytes_max.0;
         Self {
             clock: Clock::system(),
             rng: Rng::from_entropy(),
             metrics: Metrics::register(&registry),
             registry,
-            memory: Budget::new(memory),
-            // A quarter of the memory for requests being read; larger frames come one at a time.
-            requests: Budget::new(memory / 4),
+            budgets: Budgets::new(settings.memory.bytes_max.0),
             node: NodeId(settings.server.node_id),
             shutdown: Shutdown::new(),
             http_shutdown: Shutdown::new(),
@@ -114,7 +111,7 @@ pub(super) async fn open_storage(
         store: Arc::clone(&store.store),
         prefix: identity.prefix.clone(),
         meta: meta.clone(),
-        budget: parts.memory.clone(),
+        budget: parts.budgets.memory.clone(),
         registry: parts.registry.clone(),
         node: parts.node,
         wal: identity.wal,
@@ -134,7 +131,7 @@ pub(super) fn start_partitions(
         node: parts.node,
         clock: parts.clock.clone(),
         registry: parts.registry.clone(),
-        budget: parts.memory.clone(),
+        budget: parts.budgets.memory.clone(),
     };
     let partitions = partition::Partitions::new(deps, partition::Options::default());
     let follower = tokio::spawn(partitions.clone().run(parts.shutdown.clone()));
@@ -195,7 +192,7 @@ pub(super) fn start_sinks(
         }),
         clock: parts.clock.clone(),
         rng: parts.rng.fork(),
-        budget: parts.memory.clone(),
+        budget: parts.budgets.memory.clone(),
         registry: parts.registry.clone(),
     };
     sink::Runner::start(deps, sink::Options::default())

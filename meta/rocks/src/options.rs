@@ -1,7 +1,8 @@
 //! Settings for a small store: a few thousand commands a second at most, a few megabytes of memory.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options,
 };
 
 /// Blocks of both families in memory.
@@ -27,6 +28,9 @@ pub(crate) fn database() -> Options {
     options.set_max_open_files(FILES_OPEN_MAX);
     options.set_max_background_jobs(2);
     options.set_track_and_verify_wals_in_manifest(true);
+    // The default takes damage in the middle of the log for its end and drops what follows; an unfinished record at the end
+    // is all that a crash leaves.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // No statistics that nobody reads, at start or later.
     options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use common::{Clock, Rng, Shutdown};
 use meta::command::{AllocateProducerIds, CreateTopic};
-use meta::{MetaStore, Reply, testing};
+use meta::{Batch, MetaStore, Reply, Space, testing};
 use tempfile::TempDir;
 
 use super::RocksStore;
@@ -28,6 +28,30 @@ fn a_second_process_and_a_missing_store_are_refused_with_the_path() {
     let _first = RocksStore::open(&path).expect("opens");
     let second = RocksStore::open(&path).err().expect("refused");
     assert!(second.to_string().contains(&*path.to_string_lossy()), "{second}");
+}
+
+/// Damage in the middle of its log is not taken for the log's end: what follows it was acknowledged.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test damages a file")]
+async fn damage_in_the_middle_of_the_log_is_refused() {
+    let home = TempDir::new().expect("a directory");
+    let path = home.path().join("meta");
+    let mut store = RocksStore::open(&path).expect("opens");
+    for number in 0..20_u8 {
+        let mut batch = Batch::default();
+        batch.put(Space::State, vec![number], vec![number; 100]);
+        store.write(batch, true).await.expect("written");
+    }
+    drop(store);
+    let files = std::fs::read_dir(&path).expect("listed").map(|file| file.expect("a file").path());
+    let logs = files.filter(|file| file.extension().is_some_and(|kind| kind == "log"));
+    let log = logs.max().expect("a log");
+    let mut bytes = std::fs::read(&log).expect("read");
+    let middle = bytes.windows(100).position(|part| part == [9_u8; 100]).expect("the tenth write");
+    bytes[middle + 50] ^= 1;
+    std::fs::write(&log, bytes).expect("written");
+    let error = RocksStore::open(&path).err().expect("refused").to_string();
+    assert!(error.to_lowercase().contains("corrupt"), "{error}");
 }
 
 struct Running {

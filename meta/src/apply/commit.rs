@@ -31,6 +31,7 @@ pub(super) fn commit_upload(state: &mut Overlay<'_>, command: &CommitUpload) -> 
         ObjectState::Expired => return Err(Reject::ObjectExpired(id).into()),
     }
     check_round(&wal, command)?;
+    check_left_out(state, command)?;
     let facts = command.facts.ok_or(Reject::Malformed("object facts"))?;
     let (accepted, refused) = check_partitions(state, command)?;
     let now_ms = metadata_time(state, command.now_ms)?;
@@ -79,6 +80,20 @@ fn check_round(wal: &record::Wal, command: &CommitUpload) -> Outcome<()> {
     }
     if command.end <= command.first {
         return Err(Broken::RoundEmpty { first, end }.into());
+    }
+    Ok(())
+}
+
+/// What a round leaves out is gone from the log for ever: only what has been deleted may be.
+fn check_left_out(state: &Overlay<'_>, command: &CommitUpload) -> Outcome<()> {
+    for one in &command.left_out {
+        let id = PartitionId { topic: one.topic, index: one.index };
+        if state.load::<record::Topic>(&keys::topic(id.topic))?.is_some() {
+            return Err(Broken::StillThere(id).into());
+        }
+        if !was_issued(state, Counter::Topic, id.topic)? {
+            return Err(Broken::NeverCreated(id).into());
+        }
     }
     Ok(())
 }

@@ -126,6 +126,28 @@ fn any_other_refusal_is_a_broken_invariant_and_changes_nothing() {
     assert!(matches!(broken(vec![fine.clone(), fine]), Broken::StreamTwice(_)));
 }
 
+/// A metadata store that lost its newest topics must not make the log drop their records.
+#[test]
+fn only_what_was_deleted_may_be_left_out() {
+    let (mut world, logs) = World::with_nodes(1);
+    let (topic, id) = world.topic("t", 1);
+    let leave_out = |world: &mut World, topic: u64| {
+        let object = world.register(logs[0]);
+        let mut round = world.round(logs[0], object, Vec::new());
+        round.left_out = vec![crate::command::LeftOut { topic, index: 0 }];
+        world.run(round)
+    };
+    for (number, never) in [(topic, false), (topic + 1, true)] {
+        match rejected(leave_out(&mut world, number)) {
+            Reject::BrokenInvariant(Broken::StillThere(_)) => assert!(!never),
+            Reject::BrokenInvariant(Broken::NeverCreated(_)) => assert!(never),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.delete(&id);
+    assert!(matches!(leave_out(&mut world, topic), Reply::UploadCommitted { .. }));
+}
+
 #[test]
 fn a_round_begins_where_the_log_is_committed() {
     let (mut world, logs) = World::with_nodes(1);

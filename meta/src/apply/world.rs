@@ -114,6 +114,7 @@ impl World {
             ranges,
             floors: Vec::new(),
             now_ms: self.now_ms,
+            left_out: Vec::new(),
         }
     }
 

@@ -308,6 +308,7 @@ impl Uploader {
             ranges: summary.streams.iter().map(range).collect(),
             floors: self.floors.pending(),
             now_ms: self.core.clock.now_ms(),
+            left_out: plan.left_out(),
         }
     }
 

@@ -55,7 +55,15 @@ impl Plan {
         !self.resident || self.windows.iter().flatten().all(|first| tail.get(*first).is_some())
     }
 
-    /// True when the partition's topic has been deleted: its entries are passed over.
+    /// The partitions whose entries are passed over, for metadata to agree to.
+    pub fn left_out(&self) -> Vec<meta::command::LeftOut> {
+        let gone = self.touched.iter().filter(|partition| self.is_deleted(**partition));
+        let left_out =
+            |id: &PartitionId| meta::command::LeftOut { topic: id.topic, index: id.index };
+        gone.map(left_out).collect()
+    }
+
+    /// True when metadata does not know the partition's topic. Whether that means "deleted" is metadata's to say.
     pub fn is_deleted(&self, partition: PartitionId) -> bool {
         !self.image.topics.contains_key(&partition.topic)
     }
