@@ -275,8 +275,7 @@ impl World {
         self.collect_edges();
         let acknowledged = self.storage.durable();
         self.disk.crash();
-        let gone = std::mem::replace(&mut self.registry, Registry::default());
-        drop(gone);
+        self.registry = Registry::default();
         let registry = self.registry.clone();
         self.fatal = Arc::default();
         let deps = deps(
@@ -328,7 +327,7 @@ impl World {
         let base = self.model.get(&stream).map_or(0, Model::end);
         let span = 1 + self.rng.below(5);
         let count = 1 + self.rng.below(span);
-        let byte = (base % 251) as u8;
+        let byte = u8::try_from(base % 251).expect("below 251");
         let mut bytes = vec![byte; size];
         bytes.extend_from_slice(&base.to_le_bytes());
         let (head, tail) = bytes.split_at(size / 2);
@@ -378,7 +377,7 @@ impl World {
         let (index, kind) = self.some_stream();
         match self.rng.below(20) {
             0..=8 => {
-                let size = [10, 300, 3000, 9000, 30_000][self.rng.below(5) as usize];
+                let size = [10, 300, 3000, 9000, 30_000][self.draw(5)];
                 for _ in 0..=self.rng.below(4) {
                     // Full is fine: uploads will make room.
                     let _ = self.try_append(index, kind, size);
@@ -397,7 +396,7 @@ impl World {
             16 if self.rng.one_in(3) => self.restart().await,
             17 => self.check_back(partition(index).stream(kind)).await,
             _ => {
-                let ms = [1, 50, 700, 3000][self.rng.below(4) as usize];
+                let ms = [1, 50, 700, 3000][self.draw(4)];
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }
         }
@@ -406,15 +405,20 @@ impl World {
             .expect("string");
     }
 
+    /// An index below `bound`.
+    fn draw(&self, bound: u64) -> usize {
+        usize::try_from(self.rng.below(bound)).expect("small")
+    }
+
     fn some_stream(&self) -> (usize, StreamKind) {
         let kind = if self.rng.one_in(4) { StreamKind::Index } else { StreamKind::Data };
-        (self.rng.below(3) as usize, kind)
+        (self.draw(3), kind)
     }
 
     fn faults(&mut self) {
         let sometimes = |n: u64| if self.rng.one_in(3) { n } else { 0 };
         let faults = Faults {
-            latency_ms: 0..[1, 20, 400][self.rng.below(3) as usize],
+            latency_ms: 0..[1, 20, 400][self.draw(3)],
             outage: self.rng.one_in(8),
             error_one_in: sometimes(4),
             lost_response_one_in: sometimes(3),
@@ -429,7 +433,7 @@ impl World {
     async fn check_some(&mut self, stream: StreamId) {
         let Some(model) = self.model.get(&stream).cloned() else { return };
         let from = i64::try_from(self.rng.below(model.end().unsigned_abs() + 1)).expect("small");
-        let bytes_max = [1, 5000, 50_000][self.rng.below(3) as usize];
+        let bytes_max = [1, 5000, 50_000][self.draw(3)];
         let bounds = self.storage.bounds(stream).expect("open");
         match self.storage.read(stream, from, i64::MAX, bytes_max, Class::CatchUp).await {
             Ok(read) => {
@@ -553,7 +557,11 @@ impl World {
     }
 
     pub fn trace(&self) -> String {
-        format!("{}\n{:?}\n{}", self.trace, self.store.met(), self.registry.render())
+        // Metrics with labels are rendered in no fixed order.
+        let metrics = self.registry.render();
+        let mut metrics: Vec<_> = metrics.lines().collect();
+        metrics.sort_unstable();
+        format!("{}\n{:?}\n{}", self.trace, self.store.met(), metrics.join("\n"))
     }
 
     /// What was met since the last restart, from the metrics; what the store met in all.
