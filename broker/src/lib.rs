@@ -1,6 +1,6 @@
 //! The broker process: listeners, connections, one file per Kafka API, HTTP, configuration and start-up.
 //!
-//! Entry point: [`start`] takes [`config::Settings`] and yields [`Running`].
+//! Entry point: [`start()`] takes [`config::Settings`] and yields [`Running`].
 
 mod api;
 mod budgets;
