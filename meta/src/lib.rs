@@ -1,7 +1,7 @@
 //! Cluster truth: commands, a pure `apply` over ordered keys, the image that brokers hold, and the raft group that
 //! agrees on the order of commands.
 //!
-//! The state is an ordered map of keys; [`command::Command`] is everything that can change it; [`apply`] says how.
+//! The state is an ordered map of keys; [`command::Command`] is everything that can change it; [`apply()`] says how.
 //! [`start`] runs one voter over a [`MetaStore`] and gives a [`Handle`]. Nothing here knows Kafka's protocol, a log's
 //! medium or an object store.
 
