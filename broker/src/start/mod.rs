@@ -80,7 +80,7 @@ pub enum StartError {
     },
     /// The object store itself.
     #[error(transparent)]
-    Probe(#[from] storage::ProbeError),
+    Probe(storage::ProbeError),
     /// A store without this cluster.
     #[error(
         "object store {store} holds nothing of cluster {cluster}, to which the data directory belongs; name the store that the cluster was created with"

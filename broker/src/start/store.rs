@@ -106,3 +106,38 @@ fn endpoint_from_environment() -> Option<String> {
         .find_map(|name| std::env::var(name).ok())
         .filter(|value| !value.is_empty())
 }
+
+impl From<storage::ProbeError> for StartError {
+    fn from(error: storage::ProbeError) -> Self {
+        use storage::ProbeError::Unreachable;
+        Self::Probe(match error {
+            Unreachable { store, reason } => Unreachable { store, reason: plain(&reason) },
+            other => other,
+        })
+    }
+}
+
+/// One line: of an answer in XML, its code and message.
+fn plain(reason: &str) -> String {
+    let of = |tag: &str| {
+        let (_, rest) = reason.split_once(&format!("<{tag}>"))?;
+        rest.split_once(&format!("</{tag}>")).map(|(text, _)| text)
+    };
+    match (of("Code"), of("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => reason.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_a_store_becomes_one_line() {
+        let xml =
+            "404: <?xml?>\n<Error><Code>NoSuchBucket</Code><Message>Not there</Message></Error>";
+        assert_eq!(plain(xml), "NoSuchBucket: Not there");
+        assert_eq!(plain("a\n  b"), "a b");
+    }
+}
