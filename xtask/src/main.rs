@@ -17,8 +17,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Yields the faults it finds.
+type Check = fn() -> anyhow::Result<Vec<String>>;
+
 fn check() -> ExitCode {
-    let checks: [(&str, fn() -> anyhow::Result<Vec<String>>); 4] = [
+    let checks: [(&str, Check); 4] = [
         ("arrows between rooms", arrows::check),
         ("files", files::check),
         ("one build of librocksdb", build::check_rocksdb),
