@@ -179,3 +179,30 @@ def test_a_missing_log_directory_is_refused(place):
     broker.start()
     still_serves(broker)
     broker.kill()
+
+
+def test_a_stalled_large_frame_keeps_nobody_out(broker):
+    """A client announces more than there is room for, sends the beginning and stalls."""
+    stalled = [wire.Connection(broker.bootstrap) for _ in range(3)]
+    for connection in stalled:
+        connection.send_raw(struct.pack(">i", 40 << 20) + struct.pack(">hhi", 0, 7, 1) + bytes(100_000))
+    still_serves(broker)
+    broker.cli("topic", "create", "large")
+    connection = wire.Connection(broker.bootstrap, seconds=60)
+    assert connection.produce("large", {0: wire.batch([b"x" * 500_000])})[0] == (0, 0)
+
+
+def test_clients_that_do_not_read_their_answers_take_bounded_memory(broker):
+    broker.cli("topic", "create", "unread")
+    connection = wire.Connection(broker.bootstrap)
+    for number in range(60):
+        assert connection.produce("unread", {0: wire.batch([os.urandom(1000)] * 900)})[0][0] == 0
+    unread = [wire.Connection(broker.bootstrap) for _ in range(40)]
+    for one in unread:
+        one.send(1, 4, wire.fetch("unread", 0, 0, max_bytes=50 << 20))
+    still_serves(broker)
+    harness.wait_until(lambda: broker.metrics()["sluice_broker_answers_bytes"] > 0, 20, "answers held")
+    held = broker.metrics()["sluice_broker_answers_bytes"]
+    # A quarter of memory.max, and past it one batch for each client.
+    assert held <= (32 << 20) + 41 * 1_000_000, held
+    assert connection.ask(1, 4, wire.fetch("unread", 0, 0))

@@ -183,7 +183,10 @@ impl Job<'_> {
         };
         let records = data.records.unwrap_or_default();
         let rules = self.rules(topic, &partition);
-        let checked = validate(&records, &rules).map_err(|reject| rejected(index, reject))?;
+        let checked = validate(&records, &rules).map_err(|reject| {
+            self.ctx.partitions.metrics().reject(reject.code);
+            rejected(index, reject)
+        })?;
         drop(records);
         let patience = self.space_until.saturating_duration_since(Instant::now());
         let appended = match partition.append(&checked, Origin::Client) {

@@ -265,16 +265,16 @@ proptest! {
         byte: u8,
     ) {
         let request = fitted(request, version);
-        let mut body = encoded(&theirs(&request, version), version).to_vec();
-        let at = at.index(body.len());
-        body[at] = byte;
+        let whole = encoded(&theirs(&request, version), version);
+        for end in 0..whole.len() {
+            prop_assert!(Request::decode(version, &whole.slice(..end)).is_err());
+        }
+        let mut body = whole.to_vec();
+        body[at.index(whole.len())] = byte;
         let body = Bytes::from(body);
         let ours = Request::decode(version, &body);
         let guarded = crate::guard::check(ApiKey::Fetch, version, &body);
         prop_assert!(ours.is_err() || guarded.is_ok());
-        for end in 0..body.len() {
-            prop_assert!(Request::decode(version, &body.slice(..end)).is_err());
-        }
     }
 }
 
