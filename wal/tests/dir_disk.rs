@@ -2,14 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::metrics::Registry;
 use common::{Lsn, PartitionId, StreamEpoch, StreamKind, WalEpoch, WalId};
 use parking_lot::Mutex;
 use wal::disk::Mode;
 use wal::{
-    DirDisk, Disk, Error, Frame, FrameHeader, Group, Identity, Inspector, Item, Listener, Options,
-    Wal,
+    AppendError, DirDisk, Disk, Error, Frame, FrameHeader, Group, Identity, Inspector, Item,
+    Listener, Options, Position, Wal,
 };
 
 #[derive(Default)]
@@ -49,6 +50,16 @@ fn options() -> Options {
     }
 }
 
+/// Appends once there is room: the next segment may still be on its way.
+async fn append(wal: &Wal, frame: &Frame<'_>) -> Position {
+    loop {
+        match wal.append(std::slice::from_ref(frame)) {
+            Err(AppendError::Full) => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => return other.expect("fits"),
+        }
+    }
+}
+
 async fn lives(dir: &Path, mode: Mode) {
     let sizes = [10, 4000, 900_000, 200_000, 3_000_000, 1];
     let mut identity =
@@ -73,7 +84,7 @@ async fn lives(dir: &Path, mode: Mode) {
         for (id, size) in (0..).zip(sizes) {
             let id = i64::try_from(life).expect("small") * 100 + id;
             let bytes = vec![u8::try_from(id % 251).expect("small"); size];
-            let at = wal.append(&[Frame { header: header(id), parts: &[&bytes] }]).expect("fits");
+            let at = append(&wal, &Frame { header: header(id), parts: &[&bytes] }).await;
             wal.kick();
             wal.subscribe().wait_for(|durable| *durable > at.group).await.expect("alive");
             assert_eq!(wal.read(at.group, at.frame).await.expect("there"), bytes);
