@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::Reservation;
 use meta::Image;
 use partition::{
     Batches, EpochCheck, EpochEnd, FetchWaiter, Isolation, Partition, ReadRequest, Subscription,
@@ -36,7 +37,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         return Response::Body(fetch::Response::refused(code).encode(version));
     }
     let plan = Plan::new(ctx, version, body);
-    let topics = plan.answer().await;
+    let Pass { topics, held, .. } = plan.answer().await;
     for one in topics.iter().flat_map(|topic| &topic.partitions) {
         ctx.metrics.failed(ApiKey::Fetch, one.error);
     }
@@ -45,7 +46,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let endpoints = topics::endpoints(&ctx.meta.image(), leaders);
     let mut response = fetch::Response::new(topics);
     response.node_endpoints = endpoints;
-    Response::Body(response.encode(version))
+    Response::Counted(response.encode(version), held)
 }
 
 /// One request and how far an answer has come.
@@ -64,6 +65,16 @@ struct Pass {
     topics: Vec<TopicData>,
     bytes: u64,
     failed: bool,
+    /// Counts the bytes among the answers until they are written.
+    held: Reservation,
+}
+
+/// How much more one pass may take.
+#[derive(Clone, Copy)]
+struct Left {
+    bytes: u64,
+    /// Nothing was taken yet: the first batch comes whole.
+    first: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -79,10 +90,7 @@ impl<'a> Plan<'a> {
             ctx,
             version,
             isolation,
-            bytes_max: u64::try_from(body.max_bytes)
-                .unwrap_or(0)
-                .min(ANSWER_BYTES_MAX)
-                .min(ctx.budgets.fetch_bytes_max()),
+            bytes_max: u64::try_from(body.max_bytes).unwrap_or(0).min(ANSWER_BYTES_MAX),
             bytes_min: u64::try_from(body.min_bytes).unwrap_or(0),
             deadline: wait.map(|wait| Instant::now() + wait),
             topics: body.topics,
@@ -90,24 +98,25 @@ impl<'a> Plan<'a> {
     }
 
     /// Reads until there is enough, something failed, or the time is over.
-    async fn answer(&self) -> Vec<TopicData> {
+    async fn answer(&self) -> Pass {
         let pass = self.pass().await;
         let (Some(deadline), false) = (self.deadline, self.is_enough(&pass)) else {
-            return pass.topics;
+            return pass;
         };
+        drop(pass);
         let stop = self.ctx.shutdown.clone();
         let waiter = FetchWaiter::default();
         let _subscriptions = self.subscribe(&waiter);
         loop {
             let pass = self.pass().await;
             if self.is_enough(&pass) {
-                return pass.topics;
+                return pass;
             }
             tokio::select! {
                 biased;
                 () = waiter.woken() => {}
-                () = tokio::time::sleep_until(deadline) => return pass.topics,
-                () = stop.cancelled() => return pass.topics,
+                () = tokio::time::sleep_until(deadline) => return pass,
+                () = stop.cancelled() => return pass,
             }
         }
     }
@@ -141,14 +150,21 @@ impl<'a> Plan<'a> {
 
     async fn pass(&self) -> Pass {
         let image = self.ctx.meta.image();
-        let mut pass =
-            Pass { topics: Vec::with_capacity(self.topics.len()), bytes: 0, failed: false };
+        let budgets = &self.ctx.budgets;
+        // Room for all that may be read is taken before, so that many readers together stay within the bound.
+        let room = budgets.answers.reserve(self.bytes_max.min(budgets.fetch_bytes_max())).ok();
+        let bytes_max = room.as_ref().map_or(0, Reservation::bytes);
+        let topics = Vec::with_capacity(self.topics.len());
+        let mut pass = Pass { topics, bytes: 0, failed: false, held: budgets.answers.force(0) };
         for topic in &self.topics {
             let found = self.find(&image, topic);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
                 let data = match found {
-                    Ok(found) => self.partition(found, wanted, pass.bytes).await,
+                    Ok(found) => {
+                        let bytes = bytes_max.saturating_sub(pass.bytes);
+                        self.partition(found, wanted, Left { bytes, first: pass.bytes == 0 }).await
+                    }
                     Err(code) => PartitionData::refused(wanted.index, code),
                 };
                 pass.bytes += u64::try_from(data.record_bytes()).unwrap_or(u64::MAX);
@@ -157,6 +173,7 @@ impl<'a> Plan<'a> {
             }
             pass.topics.push(TopicData { name: topic.name.clone(), id: topic.id, partitions });
         }
+        pass.held = budgets.answers.force(pass.bytes);
         pass
     }
 
@@ -164,7 +181,7 @@ impl<'a> Plan<'a> {
         &self,
         topic: &meta::Topic,
         wanted: &FetchPartition,
-        taken: u64,
+        left: Left,
     ) -> PartitionData {
         let refused = |code| PartitionData::refused(wanted.index, code);
         let Some((id, meta)) = topics::partition_of(topic, wanted.index) else {
@@ -193,7 +210,7 @@ impl<'a> Plan<'a> {
         if let Some(end) = diverging(&partition, wanted) {
             return PartitionData { diverging_epoch: Some(end), ..refused(ErrorCode::None) };
         }
-        self.read(&partition, wanted, taken).await.unwrap_or_else(|error| match error.code() {
+        self.read(&partition, wanted, left).await.unwrap_or_else(|error| match error.code() {
             ErrorCode::NotLeaderOrFollower => elsewhere(ErrorCode::NotLeaderOrFollower),
             code => refused(code),
         })
@@ -203,14 +220,14 @@ impl<'a> Plan<'a> {
         &self,
         partition: &Arc<Partition>,
         wanted: &FetchPartition,
-        taken: u64,
+        left: Left,
     ) -> Result<PartitionData, partition::ReadError> {
         let bytes_max = u64::try_from(wanted.partition_max_bytes).unwrap_or(0);
         let tail = wanted.fetch_offset >= partition.offsets().committed_end;
         let request = ReadRequest {
             offset: wanted.fetch_offset,
-            bytes_max: bytes_max.min(self.bytes_max.saturating_sub(taken)),
-            at_least_one: taken == 0,
+            bytes_max: bytes_max.min(left.bytes),
+            at_least_one: left.first,
             isolation: self.isolation,
             class: if tail { Class::Tail } else { Class::CatchUp },
         };

@@ -9,6 +9,7 @@
 //! overlaps with the requests behind it.
 
 use bytes::Bytes;
+use common::Reservation;
 use futures::future::BoxFuture;
 use protocol::{ApiKey, StrBytes};
 
@@ -90,6 +91,8 @@ impl Request {
 pub enum Response {
     /// The body, as parts in order; the connection puts length and response header before them.
     Body(Vec<Bytes>),
+    /// A body whose bytes count among the answers until they are written.
+    Counted(Vec<Bytes>, Reservation),
     /// No answer at all (`acks=0`).
     Nothing,
     /// End the connection, with the reason for the log.

@@ -203,10 +203,14 @@ impl Connection {
         let mut out: VecDeque<Bytes> = VecDeque::new();
         let mut written = Vec::with_capacity(ready.len());
         let mut bytes = 0;
-        let mut close = None;
+        let (mut close, mut held) = (None, Vec::new());
         for (header, since, response) in ready.drain(..) {
             match response {
                 Response::Body(body) => bytes += output::framed(&header, body, &mut out),
+                Response::Counted(body, room) => {
+                    bytes += output::framed(&header, body, &mut out);
+                    held.push(room);
+                }
                 Response::Nothing => {}
                 Response::Close(why) => {
                     close = Some(why);
@@ -216,7 +220,6 @@ impl Connection {
             written.push((header.key, since));
         }
         self.alone = self.alone && !self.queue.is_empty();
-        let held = self.ctx.budgets.answers.force(bytes);
         output::write(writer, &mut out).await.map_err(Ended::Socket)?;
         drop(held);
         self.ctx.metrics.sent(bytes);
@@ -261,7 +264,7 @@ async fn front_answers(
         while let Some(front) = queue.front_mut() {
             let Poll::Ready(response) = Pin::new(&mut front.answer).poll(cx) else { break };
             let Some(Waiting { header, since, .. }) = queue.pop_front() else { break };
-            if let Response::Body(parts) = &response {
+            if let Response::Body(parts) | Response::Counted(parts, _) = &response {
                 bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
             }
             ready.push((header, since, response));
