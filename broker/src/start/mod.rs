@@ -40,6 +40,11 @@ pub use store::{OpenStore, open_local, open_url};
 /// Longest that shutdown waits for HTTP requests in flight.
 const HTTP_DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// How long a start waits for the lock of the data directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it tries.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
 /// Exit codes of a broker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit(pub i32);
@@ -193,7 +198,7 @@ async fn open(
     parts: &Parts,
     meta_thread: &mut Option<MetaThread>,
 ) -> Result<Opened, StartError> {
-    let mut place = DataDir::open(&settings.store.data_dir)?;
+    let mut place = place(&settings.store.data_dir).await?;
     let kafka = address::bind("listen", &settings.server.listen).await?;
     let http_listener = address::bind("http.listen", &settings.server.http_listen).await?;
     let (kafka_at, http_at) = (kafka.local_addr()?, http_listener.local_addr()?);
@@ -222,6 +227,20 @@ async fn open(
         identity,
         storage,
     })
+}
+
+/// Opens the data directory. The lock of a process that was killed may outlive it for a moment, while the kernel ends its
+/// writes.
+async fn place(path: &std::path::Path) -> Result<DataDir, PlaceError> {
+    let until = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match DataDir::open(path) {
+            Err(PlaceError::InUse { .. }) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Starts what serves, the Kafka listener last.
