@@ -15,6 +15,10 @@ import harness  # noqa: E402
 @pytest.fixture(scope="session", autouse=True)
 def binary():
     harness.require_binary()
+    yield
+    for broker in harness.Broker.made:
+        if broker.running():
+            broker.kill()
 
 
 @pytest.fixture

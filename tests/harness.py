@@ -44,6 +44,9 @@ def wait_until(condition, seconds, what):
 class Broker:
     """One broker on a data directory. The port stays the same over restarts, so clients find it again."""
 
+    # Every broker made, so that a failed test leaves none behind.
+    made = []
+
     def __init__(self, directory, settings=(), environment=None, store=None, name="broker"):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -54,6 +57,7 @@ class Broker:
         self.environment = dict(environment or {})
         self.process = None
         self.starts = 0
+        Broker.made.append(self)
 
     @property
     def bootstrap(self):
