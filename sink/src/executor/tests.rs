@@ -246,19 +246,23 @@ async fn the_same_on_an_s3_server() {
     println!("two owners raced on an S3 server");
 }
 
-/// Two owners write the files of one cut at the same time, as copies of a temporary object.
+/// Two owners write the files of one cut at the same time: as single puts, and as copies of a temporary object.
 async fn race(store: &Arc<dyn ObjectStore>) {
-    let mut rig = Rig::over(Arc::clone(store), KEYS);
-    rig.executor.single_put_max = 64;
-    rig.memory.flights(100);
-    *rig.memory.ambiguous_appends.lock() = 1;
-    rig.run().await.expect_err("the cut is durable, its files are not");
-    let mut other = testing::executor(&rig.memory, store, KEYS, 0);
-    (other.single_put_max, other.rng) = (64, Rng::seeded(2));
-    let (one, two) = tokio::join!(rig.executor.open(0, 0), other.open(0, 0));
-    assert_eq!(one.expect("completes"), two.expect("completes too"));
-    rig.run().await.expect("goes on");
-    assert_eq!(proved(store).await.partitions[0].rows, 100);
+    for (name, single_put_max) in [("small", 1 << 20), ("copied", 64)] {
+        let own = object_store::prefix::PrefixStore::new(Arc::clone(store), name);
+        let store: Arc<dyn ObjectStore> = Arc::new(own);
+        let mut rig = Rig::over(Arc::clone(&store), KEYS);
+        rig.executor.single_put_max = single_put_max;
+        rig.memory.flights(100);
+        *rig.memory.ambiguous_appends.lock() = 1;
+        rig.run().await.expect_err("the cut is durable, its files are not");
+        let mut other = testing::executor(&rig.memory, &store, KEYS, 0);
+        (other.single_put_max, other.rng) = (single_put_max, Rng::seeded(2));
+        let (one, two) = tokio::join!(rig.executor.open(0, 0), other.open(0, 0));
+        assert_eq!(one.expect("completes"), two.expect("completes too"));
+        rig.run().await.expect("goes on");
+        assert_eq!(proved(&store).await.partitions[0].rows, 100);
+    }
 }
 
 #[tokio::test]
