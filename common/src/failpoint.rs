@@ -1,24 +1,31 @@
-//! Named points where a test ends or delays the process, and named bugs that a test plants to see itself fail.
+//! Named points where a test ends, delays or watches the process, and named bugs that a test plants to see itself fail.
 //!
-//! A point costs one relaxed load while none is set. Points come from `SLUICE_FAILPOINTS`, for example
+//! A point costs one relaxed load while none is set and none is watched. Points come from `SLUICE_FAILPOINTS`, for example
 //! `storage.object.put=3:kill;wal.group.durable=1:sleep(250)`: the third time the first is met the process kills itself
-//! with SIGKILL, the first time the second is met it sleeps a quarter second. Planted bugs are per thread and
-//! only a test can set them.
+//! with SIGKILL, the first time the second is met it sleeps a quarter second. Planted bugs and
+//! watchers are per thread and only a test can set them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-static ARMED: AtomicBool = AtomicBool::new(false);
+/// A point is set somewhere, or a thread watches.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
 static POINTS: Mutex<BTreeMap<String, Point>> = Mutex::new(BTreeMap::new());
 static BUGS: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static PLANTED: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+    static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
 }
+
+/// Called with the name of each point that its thread meets, in whatever state the caller is: it takes no lock of the
+/// product's.
+pub type Watcher = Rc<dyn Fn(&'static str)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
@@ -58,8 +65,11 @@ pub fn arm(text: &str) -> Result<(), String> {
         })?;
         points.insert(name, point);
     }
-    ARMED.store(!points.is_empty(), Ordering::Release);
-    *POINTS.lock() = points;
+    let mut set = POINTS.lock();
+    if !points.is_empty() {
+        ACTIVE.store(true, Ordering::Release);
+    }
+    *set = points;
     Ok(())
 }
 
@@ -78,14 +88,18 @@ fn parse(part: &str) -> Option<(String, Point)> {
 }
 
 /// Marks the point `name`. May block the thread for the time of a `sleep`, only while armed.
-pub fn hit(name: &str) {
-    if ARMED.load(Ordering::Relaxed) {
+pub fn hit(name: &'static str) {
+    if ACTIVE.load(Ordering::Relaxed) {
         hit_slow(name);
     }
 }
 
 #[cold]
-fn hit_slow(name: &str) {
+fn hit_slow(name: &'static str) {
+    let watcher = WATCHER.with_borrow(Clone::clone);
+    if let Some(watcher) = watcher {
+        watcher(name);
+    }
     let action = {
         let mut points = POINTS.lock();
         let Some(point) = points.get_mut(name) else { return };
@@ -111,6 +125,14 @@ fn hit_slow(name: &str) {
             std::thread::sleep(time);
         }
     }
+}
+
+/// Tells `watcher` of each point that this thread meets from now on; `None` ends it. For tests.
+pub fn watch(watcher: Option<Watcher>) {
+    if watcher.is_some() {
+        ACTIVE.store(true, Ordering::Relaxed);
+    }
+    WATCHER.with_borrow_mut(|current| *current = watcher);
 }
 
 /// True when a test has planted `bug` on this thread.
@@ -150,6 +172,19 @@ mod tests {
         for bad in ["x", "x=kill", "x=0:kill", "x=1:die", "x=1:sleep(y)"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_watcher_hears_of_its_own_thread_alone() {
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let ear = heard.clone();
+        watch(Some(Rc::new(move |name| ear.borrow_mut().push(name))));
+        hit("one");
+        std::thread::spawn(|| hit("elsewhere")).join().expect("no panic");
+        hit("two");
+        watch(None);
+        hit("three");
+        assert_eq!(*heard.borrow(), ["one", "two"]);
     }
 
     #[test]

@@ -1,36 +1,11 @@
-//! How often the runs met what they are there for.
+//! What the seams and the clients of a run have counted, as lines of the table.
 
 use std::sync::atomic::Ordering;
 
+use sim::edges::{add, take};
+use sim::trigger;
+
 use super::World;
-
-/// Counts over one or more seeds.
-#[derive(Clone, Debug, Default)]
-pub struct Edges(Vec<(&'static str, u64)>);
-
-impl Edges {
-    pub fn add(&mut self, name: &'static str, count: u64) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += count,
-            None => self.0.push((name, count)),
-        }
-    }
-
-    pub fn add_all(&mut self, other: &Self) {
-        for (name, count) in &other.0 {
-            self.add(name, *count);
-        }
-    }
-
-    /// Prints all and demands that each was met.
-    pub fn assert_all_met(&self) {
-        for (name, count) in &self.0 {
-            println!("met {count:>8} times: {name}");
-        }
-        let never: Vec<_> = self.0.iter().filter(|(_, count)| *count == 0).collect();
-        assert!(never.is_empty(), "never met: {never:?}");
-    }
-}
 
 /// Adds up a metric over its labels.
 pub fn metric(text: &str, name: &str) -> u64 {
@@ -39,39 +14,44 @@ pub fn metric(text: &str, name: &str) -> u64 {
 }
 
 /// The counts of a run that has ended.
-pub fn of(world: &World) -> Edges {
+pub fn of(world: &World) -> sim::edges::Counts {
     let (disk, store, met) = (world.disk.met(), world.store.met(), &world.met);
     let checker = world.checker.lock();
-    let mut edges = Edges::default();
     for (name, count) in [
-        ("segment roll", disk.rolls),
-        ("segment reuse", disk.reused),
-        ("hole in the window at a crash", disk.holes),
-        ("write torn by a crash", disk.torn),
-        ("failed write of the log", disk.write_errors),
-        ("disk full", disk.no_space),
-        ("failed read in a start", met.reads_failed),
-        ("metadata write torn by a crash", world.meta.cuts_torn()),
-        ("put without an answer", store.lost_responses),
-        ("conflict without an object", store.conflicts),
-        ("store answered 503", store.errors),
-        ("refused commit", met.commits_refused),
-        ("topic deleted before its upload", met.deleted_early.load(Ordering::Acquire)),
-        ("expired object id", met.ids_renewed),
-        ("eviction before upload", met.read_back),
-        ("start interrupted", met.starts_interrupted),
-        ("start interrupted twice", met.starts_interrupted_twice),
-        ("clean stop", met.stops),
-        ("upload round", met.rounds),
-        ("records acknowledged", checker.acked),
-        ("repeats answered", checker.duplicates),
-        ("records read", checker.read),
+        ("disk.roll", disk.rolls),
+        ("disk.reuse", disk.reused),
+        ("disk.hole", disk.holes),
+        ("disk.torn", disk.torn),
+        ("disk.write.failed", disk.write_errors),
+        ("disk.full", disk.no_space),
+        ("disk.read.failed", met.reads_failed),
+        ("meta.torn", world.meta.cuts_torn()),
+        ("store.response.lost", store.lost_responses),
+        ("store.conflict", store.conflicts),
+        ("store.error", store.errors),
+        ("commit.stale.epoch", met.commits_refused),
+        ("commit.topic.deleted", met.deleted_early.load(Ordering::Acquire)),
+        ("object.id.expired", met.ids_renewed),
+        ("upload.read.back", met.read_back),
+        ("upload.round", met.rounds),
+        ("start.interrupted", met.starts_interrupted),
+        ("start.interrupted.twice", met.starts_interrupted_twice),
+        ("stop.clean", met.stops),
+        ("client.acked", checker.acked),
+        ("client.repeat", checker.duplicates),
+        ("client.read", checker.read),
     ] {
-        edges.add(name, count);
+        add(name, count);
     }
     let fired = world.trigger.fired();
-    for point in sim::trigger::POINTS {
-        edges.add(point, fired.get(point).copied().unwrap_or(0));
+    for (point, name) in [
+        (trigger::DISK_DONE, "cut.disk.done"),
+        (trigger::DISK_READ, "cut.disk.read"),
+        (trigger::META_WRITTEN, "cut.meta.written"),
+        (trigger::META_SYNCED, "cut.meta.synced"),
+        (trigger::OBJECT_PUT, "cut.object.put"),
+    ] {
+        add(name, fired.get(point).copied().unwrap_or(0));
     }
-    edges
+    take()
 }
