@@ -1,11 +1,12 @@
 //! House checks that no lint makes: arrows between rooms, file sizes, plain ASCII, paths of one machine, licences, one
-//! build of librocksdb, generated pages fresh.
+//! build of librocksdb, generated pages fresh, a runbook whose entries are tested.
 
 use std::process::ExitCode;
 
 mod arrows;
 mod build;
 mod files;
+mod runbook;
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
@@ -21,9 +22,10 @@ fn main() -> ExitCode {
 type Check = fn() -> anyhow::Result<Vec<String>>;
 
 fn check() -> ExitCode {
-    let checks: [(&str, Check); 4] = [
+    let checks: [(&str, Check); 5] = [
         ("arrows between rooms", arrows::check),
         ("files", files::check),
+        ("runbook", runbook::check),
         ("one build of librocksdb", build::check_rocksdb),
         ("licences and sources", build::check_packages),
     ];
