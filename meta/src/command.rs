@@ -8,6 +8,10 @@ use common::{PartitionId, StreamId, StreamKind};
 
 use crate::frame::{self, DecodeError};
 
+mod swap;
+
+pub use swap::{NewObject, SwapOutput, SwapRanges, SwapStream};
+
 macro_rules! commands {
     ($($tag:literal $name:ident),* $(,)?) => {
         /// A change of metadata. Proposed through [`crate::Handle::propose`].
@@ -41,14 +45,14 @@ commands! {
     "7" CreatePartitions, "8" AlterConfigs, "9" RegisterObject, "10" CommitUpload,
     "11" ExpireObjects, "12" ObjectsDeleted, "13" AllocateProducerIds, "14" CreateSink,
     "15" AlterSink, "16" DeleteSink, "17" AdvanceFloor, "18" SetLogStart, "19" DeclareWalLost,
-    "20" RaiseFeatureLevel,
+    "20" RaiseFeatureLevel, "21" SwapRanges,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
     )]
     command: Option<Command>,
 }

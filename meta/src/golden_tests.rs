@@ -2,7 +2,10 @@
 
 use common::{PartitionId, StreamKind};
 
-use crate::command::{Command, CommitUpload, ObjectFacts, SinkFloor, StreamRange};
+use crate::command::{
+    Command, CommitUpload, NewObject, ObjectFacts, SinkFloor, StreamRange, SwapOutput, SwapRanges,
+    SwapStream,
+};
 use crate::frame;
 use crate::keys;
 use crate::record::{Lost, Stream};
@@ -69,4 +72,27 @@ fn another_version_and_an_unknown_command_are_told_apart() {
     // Field 2000 of the envelope: a command of a later build.
     assert_eq!(Command::from_frame(&[1, 0x82, 0x7d, 0]), Ok(None));
     assert!(matches!(Command::from_frame(&[1, 0x52, 9]), Err(frame::DecodeError::Damaged(_))));
+}
+
+#[test]
+fn a_swap_keeps_its_bytes() {
+    let stream = PartitionId { topic: 7, index: 1 }.stream(StreamKind::Data);
+    let mut part = SwapStream::of(stream, 4, 10);
+    part.inputs = vec![0, 1];
+    let output = SwapOutput { end: 30, bytes: 99, records: 9, ..SwapOutput::default() };
+    part.outputs = vec![SwapOutput { max_timestamp: -1, epoch: 4, ..output }];
+    let facts = Some(ObjectFacts { bytes: 100, format: 1, ..ObjectFacts::default() });
+    let command = Command::from(SwapRanges {
+        wal: 2,
+        epoch: 3,
+        objects: vec![NewObject { object: 9, facts, first: 4096, end: 8192 }],
+        inputs: vec![5, 300],
+        streams: vec![part],
+        now_ms: 1000,
+    });
+    let golden = "01aa013f080210031a0e0809120408641001188020208040220305ac022a21080710012004280a3202\
+                  00013a13101e1863200928ffffffffffffffffff01300430e807";
+    let bytes = command.clone().into_frame();
+    assert_eq!(hex(&bytes), golden);
+    assert_eq!(Command::from_frame(&bytes), Ok(Some(command)));
 }

@@ -24,7 +24,9 @@ mod store;
 pub mod testing;
 mod view;
 
-pub use apply::{LOST_SPAN, PARTITIONS_MAX, PRODUCER_BLOCK, apply};
+pub use apply::{
+    LOST_SPAN, PARTITIONS_MAX, PRODUCER_BLOCK, SWAP_OBJECTS_MAX, SWAP_RANGES_MAX, apply,
+};
 pub use command::{Command, SinkState};
 pub use consensus::{Alone, Deps, Driver, Fatal, Options, StartError, Transport, start};
 pub use facts::{Object, ObjectRange, ObjectStage, StreamIndex, WalFacts};

@@ -238,6 +238,9 @@ pub(crate) struct Object {
     /// When its entry in the deletion queue is due.
     #[prost(int64, tag = "10")]
     pub due_ms: i64,
+    /// Made by compaction, not by an upload round.
+    #[prost(bool, tag = "11")]
+    pub swapped: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Message)]

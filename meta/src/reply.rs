@@ -117,6 +117,11 @@ pub enum Reply {
         /// True when ranges below it wait for the next command.
         more: bool,
     },
+    /// To `SwapRanges`.
+    RangesSwapped {
+        /// True when the swap had been done before.
+        again: bool,
+    },
     /// To `DeclareWalLost`.
     WalLost {
         /// What is lost, by stream.
@@ -271,6 +276,26 @@ pub enum Reject {
     /// The object's registration has expired.
     #[error("the registration of object {0} has expired; register a new one")]
     ObjectExpired(ObjectId),
+    /// What a swap was made from is no longer what covers these offsets; nothing is wrong, another change was faster.
+    #[error("other objects cover offsets [{start}, {end}) of stream {stream} by now; plan again")]
+    CoverChanged {
+        /// The stream.
+        stream: StreamId,
+        /// First offset of the part.
+        start: i64,
+        /// Offset after its last one.
+        end: i64,
+    },
+    /// A swap begins below the log start; nothing is wrong, the start has moved.
+    #[error("offset {start} of stream {stream} lies below the log start {log_start}; plan again")]
+    BelowLogStart {
+        /// The stream.
+        stream: StreamId,
+        /// Where the swap begins.
+        start: i64,
+        /// The log start.
+        log_start: i64,
+    },
     /// The sink's name is taken.
     #[error("sink {0:?} already exists")]
     SinkExists(String),

@@ -69,6 +69,8 @@ fn of_reject(reject: &Reject) -> ErrorCode {
         | Reject::RecoveredShort { .. }
         | Reject::UnknownObject(_)
         | Reject::ObjectExpired(_)
+        | Reject::CoverChanged { .. }
+        | Reject::BelowLogStart { .. }
         | Reject::SinkExists(_)
         | Reject::UnknownSink(_)
         | Reject::SinkOverlaps { .. }

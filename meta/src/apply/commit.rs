@@ -65,7 +65,7 @@ fn name(id: PartitionId) -> record::PartitionName {
 
 /// The reply to a repeated commit.
 fn again(wal: &record::Wal, object: &record::Object, command: &CommitUpload) -> Outcome {
-    if (object.first, object.end) != (command.first, command.end) {
+    if object.swapped || (object.first, object.end) != (command.first, command.end) {
         return Err(Broken::ObjectOfOther(ObjectId(command.object)).into());
     }
     let refused = object.refused.iter();

@@ -9,6 +9,7 @@ mod configs;
 mod objects;
 mod sinks;
 mod streams;
+mod swap;
 mod topics;
 mod wals;
 
@@ -16,6 +17,8 @@ mod wals;
 mod commit_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod swap_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -28,6 +31,8 @@ use crate::keys::{self, Counter};
 use crate::record;
 use crate::reply::{Reject, Reply};
 use crate::view::{Load, Overlay, View, ViewError, Write};
+
+pub use swap::{SWAP_OBJECTS_MAX, SWAP_RANGES_MAX};
 
 /// The most partitions one topic may have.
 pub const PARTITIONS_MAX: u32 = 100_000;
@@ -95,6 +100,7 @@ fn dispatch(state: &mut Overlay<'_>, command: Option<&Command>) -> Outcome {
         Command::DeleteSink(command) => sinks::delete(state, command),
         Command::AdvanceFloor(command) => sinks::advance_floor(state, command),
         Command::SetLogStart(command) => streams::set_log_start(state, command),
+        Command::SwapRanges(command) => swap::swap_ranges(state, command),
     }
 }
 

@@ -10,6 +10,9 @@ use crate::command::{DeclareWalLost, ExpireObjects, ObjectsDeleted, SetLogStart,
 use crate::facts::ObjectStage;
 use crate::reply::{Reject, Reply};
 
+#[path = "model_swaps.rs"]
+mod swaps;
+
 #[derive(Default)]
 struct Model {
     logs: Vec<ModelLog>,
@@ -80,6 +83,7 @@ impl Life {
             5 => self.expire(),
             6 => self.forget(),
             7 | 8 => self.move_start(),
+            9..=11 => self.swap(),
             _ => self.commit(),
         }
     }
@@ -394,7 +398,9 @@ fn random_lives_agree_with_the_model() {
             }
         }
     }
-    for edge in ["committed", "refused", "passed a deleted partition", "lost", "deleted"] {
+    let swaps = ["swapped", "swap below the log start", "swap refused", "swap again"];
+    let edges = ["committed", "refused", "passed a deleted partition", "lost", "deleted"];
+    for edge in edges.into_iter().chain(swaps) {
         assert!(met.get(edge).is_some_and(|times| *times > 20), "{edge} was hardly met: {met:?}");
     }
 }

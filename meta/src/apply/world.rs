@@ -7,8 +7,8 @@ use common::{ObjectId, PartitionId, StreamId, StreamKind};
 
 use super::apply;
 use crate::command::{
-    Bootstrap, Command, CommitUpload, CreateTopic, CreateWal, DeleteTopic, ObjectFacts, OpenWal,
-    RegisterObject, StartNode, StreamRange,
+    Bootstrap, Command, CommitUpload, CreateTopic, CreateWal, DeleteTopic, NewObject, ObjectFacts,
+    OpenWal, RegisterObject, StartNode, StreamRange, SwapOutput, SwapRanges, SwapStream,
 };
 use crate::facts::{self, Object, StreamIndex, WalFacts};
 use crate::image::Image;
@@ -158,4 +158,52 @@ pub(super) fn rejected(reply: Reply) -> Reject {
         Reply::Rejected(reject) => reject,
         other => panic!("accepted: {other:?}"),
     }
+}
+
+/// A swap without parts yet.
+pub(super) fn swap_of(log: Log, objects: &[ObjectId], now_ms: i64) -> SwapRanges {
+    let facts = Some(ObjectFacts { bytes: 100, format: 1, ..ObjectFacts::default() });
+    let new = |id: &ObjectId| NewObject { object: id.0, facts, ..NewObject::default() };
+    SwapRanges {
+        wal: log.wal,
+        epoch: log.epoch,
+        objects: objects.iter().map(new).collect(),
+        now_ms,
+        ..SwapRanges::default()
+    }
+}
+
+/// A part of `stream` from `start` with a byte and a record per offset; `outputs` are objects by position and ends.
+pub(super) fn part_of(
+    swap: &mut SwapRanges,
+    stream: StreamId,
+    epoch: i32,
+    start: i64,
+    inputs: &[ObjectId],
+    outputs: &[(u32, i64)],
+) -> SwapStream {
+    let mut part = SwapStream::of(stream, epoch, start);
+    for id in inputs {
+        let known = swap.inputs.iter().position(|known| *known == id.0);
+        let position = known.unwrap_or_else(|| {
+            swap.inputs.push(id.0);
+            swap.inputs.len() - 1
+        });
+        part.inputs.push(u32::try_from(position).expect("few"));
+    }
+    let mut from = start;
+    for (object, end) in outputs.iter().copied() {
+        let many = u64::try_from(end - from).expect("forward");
+        let epoch = 0;
+        part.outputs.push(SwapOutput {
+            object,
+            end,
+            bytes: many,
+            records: many,
+            max_timestamp: end,
+            epoch,
+        });
+        from = end;
+    }
+    part
 }
