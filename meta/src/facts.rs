@@ -48,6 +48,8 @@ pub struct ObjectRange {
     pub max_timestamp: i64,
     /// Highest stream epoch among the entries.
     pub epoch: i32,
+    /// The LSNs `[first, end)` that the object stands for in the order of its log.
+    pub lsns: (Lsn, Lsn),
 }
 
 /// Where an object is in its life.
@@ -148,10 +150,11 @@ fn object_range(view: &dyn View, key: &[u8], value: &[u8]) -> Result<ObjectRange
     let (start, _) = keys::split_i64(rest).ok_or_else(|| bad_key(key))?;
     let range: record::Range = read(key, value)?;
     let object = ObjectId(range.object);
-    let facts = view.load::<record::Object>(&keys::object(object))?.and_then(|object| object.facts);
+    let record = view.load::<record::Object>(&keys::object(object))?.unwrap_or_default();
     Ok(ObjectRange {
         object,
-        facts: facts.unwrap_or_default(),
+        facts: record.facts.unwrap_or_default(),
+        lsns: (Lsn(record.first), Lsn(record.end)),
         start,
         end: range.end,
         bytes: range.bytes,

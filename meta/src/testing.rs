@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{Clock, NodeId, Rng, Shutdown, WalEpoch, WalId};
+use common::{Clock, NodeId, Rng, Shutdown, StreamId, WalEpoch, WalId};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
@@ -36,6 +36,20 @@ impl MemoryStore {
     pub fn power_cut(&self) {
         let mut content = self.image.lock();
         (content.log, content.state) = content.synced.clone();
+    }
+
+    /// Has a stream that nothing was committed to yet begin at `offset`, as if all below had been deleted.
+    pub fn begin_stream(&self, stream: StreamId, offset: i64) {
+        let record = crate::record::Stream {
+            start: offset,
+            committed_end: offset,
+            version: 1,
+            ..crate::record::Stream::default()
+        };
+        let (key, value) = (crate::keys::stream(stream), crate::frame::encode(&record));
+        let mut content = self.image.lock();
+        content.synced.1.insert(key.clone(), value.clone());
+        content.state.insert(key, value);
     }
 
     /// From now on every write fails.

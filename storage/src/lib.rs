@@ -6,6 +6,7 @@
 //!
 //! Entry point: [`Storage`].
 
+mod compact;
 mod core;
 mod error;
 mod floors;
@@ -21,6 +22,7 @@ mod tail;
 mod types;
 mod upload;
 
+pub use compact::{CompactError, Digest, Filter, Rewritten, Verdict};
 pub use error::{AppendError, OpenError, OpenPartitionError, ReadError, UploadError};
 pub use key::{data_key, incarnation_key};
 pub use options::{Deps, OnFatal, Options};

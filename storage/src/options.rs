@@ -77,6 +77,18 @@ pub struct Options {
     pub sink_requests_max: usize,
     /// Requests in flight of [`crate::Class::Compaction`].
     pub compaction_requests_max: usize,
+    /// Whether this broker plans compaction by itself (`compaction.enabled`).
+    pub compaction_enabled: bool,
+    /// Compaction jobs and rewrites at a time.
+    pub compaction_jobs_max: usize,
+    /// Bytes that compaction reads in a second (`compaction.bandwidth.max`).
+    pub compaction_bytes_per_second: u64,
+    /// Size of a part of an output; what a job holds in memory, apart from a few blocks.
+    pub compaction_part_bytes: u64,
+    /// An output is closed at about this size (`compaction.object.size.max`).
+    pub compaction_object_bytes_max: u64,
+    /// Ranges that one job takes.
+    pub compaction_ranges_max: usize,
     /// First pause after a failure; doubles, jittered.
     pub backoff_min: Duration,
     /// Longest pause after a failure.
@@ -106,6 +118,12 @@ impl Default for Options {
             catch_up_requests_max: 3,
             sink_requests_max: 2,
             compaction_requests_max: 1,
+            compaction_enabled: true,
+            compaction_jobs_max: 1,
+            compaction_bytes_per_second: 32 << 20,
+            compaction_part_bytes: 16 << 20,
+            compaction_object_bytes_max: 1 << 30,
+            compaction_ranges_max: 8192,
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::compact::{self, CompactError, Compactor, Filter, Rewritten};
 use crate::core::Core;
 use crate::error::{AppendError, OpenError, OpenPartitionError, ReadError, UploadError};
 use crate::floors::Floors;
@@ -39,6 +40,7 @@ struct Inner {
     wal: wal::Wal,
     epoch: WalEpoch,
     reader: Reader,
+    compactor: Arc<Compactor>,
     meta: meta::Handle,
     floors: Arc<Floors>,
     options: Options,
@@ -98,6 +100,17 @@ impl Storage {
             epoch,
             floors: floors.clone(),
         };
+        let compactor = Arc::new(Compactor::new(compact::Parts {
+            core: core.clone(),
+            store: deps.store.clone(),
+            prefix: deps.prefix.clone(),
+            meta: deps.meta.clone(),
+            rng: deps.rng.fork(),
+            options: options.clone(),
+            id: deps.wal,
+            epoch,
+            registry: deps.registry.clone(),
+        }));
         let reader = Reader {
             core: core.clone(),
             wal: wal.clone(),
@@ -115,8 +128,19 @@ impl Storage {
         let uploader = Mutex::new(Some(task));
         let meta = deps.meta;
         let appended = AtomicU64::new(core.durable.borrow().0);
-        let inner =
-            Inner { core, wal, epoch, reader, meta, floors, options, appended, shutdown, uploader };
+        let inner = Inner {
+            core,
+            wal,
+            epoch,
+            reader,
+            compactor,
+            meta,
+            floors,
+            options,
+            appended,
+            shutdown,
+            uploader,
+        };
         Self(Arc::new(inner))
     }
 
@@ -294,6 +318,24 @@ impl Storage {
         bytes_max: u64,
     ) -> Result<Read, ReadError> {
         self.0.reader.read_back(stream, before, bytes_max).await
+    }
+
+    /// Rewrites the objects that hold `range` of `stream`, below its committed end: `filter` keeps, drops or replaces
+    /// each entry that lies inside, offsets stay as they are. The range is widened to whole ranges of the stream index
+    /// (entries outside of it are kept) and narrowed to those that begin at or above the log start, and to as many as one
+    /// job takes; [`Rewritten::range`] says what was done. `epoch` is the partition's, under which the caller owns it.
+    /// Waits for its turn: one job at a time. A drop leaves an object that expires.
+    ///
+    /// # Errors
+    /// [`CompactError`]; nothing has changed for any reader then, unless metadata did not answer.
+    pub async fn rewrite(
+        &self,
+        stream: StreamId,
+        range: std::ops::Range<i64>,
+        epoch: common::StreamEpoch,
+        filter: &mut dyn Filter,
+    ) -> Result<Rewritten, CompactError> {
+        self.0.compactor.rewrite(stream, range, epoch, filter).await
     }
 
     /// Forces upload rounds until everything at or below `lsn` lies in committed objects, and waits for it, for as long

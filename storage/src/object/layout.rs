@@ -159,7 +159,7 @@ impl EntryMeta {
         self.base_offset.saturating_add_unsigned(self.span)
     }
 
-    pub(super) fn put(&self, out: &mut BytesMut) {
+    pub(crate) fn put(&self, out: &mut BytesMut) {
         out.put_i64_le(self.base_offset);
         out.put_u64_le(self.span);
         out.put_u64_le(self.count);

@@ -104,6 +104,16 @@ impl Writer {
         writer
     }
 
+    /// Bytes so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The blocks so far, in file order.
+    pub(crate) fn blocks(&self) -> &[BlockInfo] {
+        &self.rows
+    }
+
     /// Adds what comes next of one stream: the range `[start, end)` and its entries, split into blocks. `entries` may
     /// leave out offsets (bytes below the log start); the blocks cover them all the same. `epoch` is the highest stream
     /// epoch of the range, left-out entries included.

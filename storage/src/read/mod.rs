@@ -25,7 +25,7 @@ pub(crate) use cache::BlockCache;
 use cache::{Cached, Key};
 use collect::Collector;
 pub(crate) use indexes::Indexes;
-pub(crate) use objects::ReadAhead;
+pub(crate) use objects::{ReadAhead, agree};
 
 /// Runs looked at in one go: a read that wants more comes again.
 const RUNS_MAX: usize = 256;

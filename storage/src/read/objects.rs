@@ -381,7 +381,7 @@ impl Reader {
 }
 
 /// The object is the one metadata means.
-fn agree(index: &ObjectIndex, range: &ObjectRange) -> Result<(), Damage> {
+pub(crate) fn agree(index: &ObjectIndex, range: &ObjectRange) -> Result<(), Damage> {
     let footer = &index.footer;
     let same = footer.object == range.object
         && footer.size == range.facts.bytes

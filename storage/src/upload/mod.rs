@@ -28,6 +28,7 @@ use crate::core::Core;
 use crate::object::Summary;
 use crate::options::Options;
 use plan::Plan;
+pub(crate) use put::{Parts, same_object};
 
 /// Why an attempt failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,8 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Error, MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutPayload, UploadPart,
+    Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UploadPart,
 };
 use tokio::time::timeout;
 
@@ -38,7 +39,7 @@ impl Uploader {
             self.options.put_single_bytes_max
         };
         let single = plan.payload_bytes <= single_max;
-        let mut parts = if single { None } else { Some(Parts::begin(self, &key).await?) };
+        let mut parts = if single { None } else { Some(self.parts_of(&key).await?) };
         let written = self.write(plan, object, parts.as_mut()).await;
         let (summary, pieces) = match (written, parts) {
             (Ok((summary, pieces)), None) => (summary, pieces),
@@ -57,7 +58,10 @@ impl Uploader {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match timeout(self.options.put_timeout, self.store.put_opts(&key, payload, options)).await {
             Ok(Ok(_)) => Ok(summary),
-            Ok(Err(Error::AlreadyExists { .. })) => self.compare(&key, &summary).await,
+            Ok(Err(Error::AlreadyExists { .. })) => {
+                let patience = self.options.put_timeout;
+                same_object(&*self.store, &key, &summary, patience).await.map(|()| summary)
+            }
             Ok(Err(error)) => Err(Failure::Again(error.to_string())),
             Err(_) => Err(Failure::Again(format!("put of {key} took too long"))),
         }
@@ -90,40 +94,48 @@ impl Uploader {
         Ok((writer.finish(&mut pieces), pieces))
     }
 
-    /// "Already exists" may be our own put, whose answer got lost; or a store that answered 409 and holds nothing.
-    async fn compare(&self, key: &Path, summary: &Summary) -> Result<Summary, Failure> {
-        let again = |error: Error| Failure::Again(error.to_string());
-        let found = match self.store.get(key).await {
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) => {
-                return Err(Failure::Again(format!(
-                    "{key} was refused as existing, but is not there"
-                )));
-            }
-            Err(error) => return Err(again(error)),
-        };
-        let size = found.meta.size;
-        let mut crc = Crc32c::default();
-        let mut body = found.into_stream();
-        let read = async {
-            while let Some(chunk) = body.try_next().await? {
-                crc.update(&chunk);
-            }
-            Ok::<_, Error>(())
-        };
-        let read = timeout(self.options.put_timeout, read).await;
-        read.map_err(|_| Failure::Again(format!("comparing {key} took too long")))?
-            .map_err(again)?;
-        if size == summary.bytes && crc.finish() == summary.crc {
-            return Ok(summary.clone());
-        }
-        tracing::error!(key = %key, "another content lies under a key that was issued to this log alone");
-        Err(Failure::NewId(format!("another content lies under {key}")))
+    async fn parts_of(&self, key: &Path) -> Result<Parts, Failure> {
+        let options = &self.options;
+        let (bytes, max) = (options.put_part_bytes, options.put_parts_max);
+        Parts::begin(&*self.store, key, bytes, max, options.put_timeout).await
     }
 }
 
+/// "Already exists" may be our own put, whose answer got lost; or a store that answered 409 and holds nothing.
+pub(crate) async fn same_object(
+    store: &dyn ObjectStore,
+    key: &Path,
+    summary: &Summary,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let again = |error: Error| Failure::Again(error.to_string());
+    let found = match store.get(key).await {
+        Ok(found) => found,
+        Err(Error::NotFound { .. }) => {
+            return Err(Failure::Again(format!("{key} was refused as existing, but is not there")));
+        }
+        Err(error) => return Err(again(error)),
+    };
+    let size = found.meta.size;
+    let mut crc = Crc32c::default();
+    let mut body = found.into_stream();
+    let read = async {
+        while let Some(chunk) = body.try_next().await? {
+            crc.update(&chunk);
+        }
+        Ok::<_, Error>(())
+    };
+    let read = timeout(patience, read).await;
+    read.map_err(|_| Failure::Again(format!("comparing {key} took too long")))?.map_err(again)?;
+    if size == summary.bytes && crc.finish() == summary.crc {
+        return Ok(());
+    }
+    tracing::error!(key = %key, "another content lies under a key that was issued to this log alone");
+    Err(Failure::NewId(format!("another content lies under {key}")))
+}
+
 /// A multipart upload with at most `parts_max` parts in flight.
-struct Parts {
+pub(crate) struct Parts {
     upload: Box<dyn MultipartUpload>,
     waiting: VecDeque<Bytes>,
     waiting_bytes: u64,
@@ -134,21 +146,40 @@ struct Parts {
 }
 
 impl Parts {
-    async fn begin(uploader: &Uploader, key: &Path) -> Result<Self, Failure> {
-        let options = &uploader.options;
-        let upload = within(options.put_timeout, uploader.store.put_multipart(key)).await?;
+    /// Begins an upload in parts of `part_bytes`, at most `parts_max` of them in flight. Each request gets `patience`.
+    pub(crate) async fn begin(
+        store: &dyn ObjectStore,
+        key: &Path,
+        part_bytes: u64,
+        parts_max: usize,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        let upload = within(patience, store.put_multipart(key)).await?;
         Ok(Self {
             upload,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            part_bytes: options.put_part_bytes,
-            parts_max: options.put_parts_max,
+            part_bytes,
+            parts_max,
             in_flight: FuturesUnordered::new(),
-            patience: options.put_timeout,
+            patience,
         })
     }
 
-    async fn feed(&mut self, pieces: Vec<Bytes>) -> Result<(), Failure> {
+    /// Bytes that no part has taken yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
+    /// Waits until no part is in flight.
+    pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
+        while !self.in_flight.is_empty() {
+            self.wait_one().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn feed(&mut self, pieces: Vec<Bytes>) -> Result<(), Failure> {
         self.waiting_bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.waiting.extend(pieces);
         while self.waiting_bytes >= self.part_bytes {
@@ -184,7 +215,7 @@ impl Parts {
         within(self.patience, next).await
     }
 
-    async fn finish(mut self, pieces: Vec<Bytes>) -> Result<(), Failure> {
+    pub(crate) async fn finish(mut self, pieces: Vec<Bytes>) -> Result<(), Failure> {
         let result = self.complete(pieces).await;
         if result.is_err() {
             self.abort().await;
@@ -197,14 +228,12 @@ impl Parts {
         if self.waiting_bytes > 0 {
             self.send(self.waiting_bytes).await?;
         }
-        while !self.in_flight.is_empty() {
-            self.wait_one().await?;
-        }
+        self.settle().await?;
         within(self.patience, self.upload.complete()).await.map(|_| ())
     }
 
     /// Best effort; a bucket's lifecycle rule removes what stays.
-    async fn abort(mut self) {
+    pub(crate) async fn abort(mut self) {
         self.in_flight.clear();
         let _ = timeout(self.patience, self.upload.abort()).await;
     }
