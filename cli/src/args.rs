@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 
+pub mod bench;
+
 /// A Kafka-compatible broker that keeps its log in object storage and writes it out as Parquet.
 #[derive(Parser)]
 #[command(
@@ -57,6 +59,9 @@ pub enum Command {
     /// Show the settings and where each came from.
     #[command(subcommand)]
     Config(Config),
+    /// Measure a broker, or the machine.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Print the version.
     #[command(after_help = "Example: sluice version -o json")]
     Version,

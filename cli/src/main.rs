@@ -37,6 +37,7 @@ fn run(command: Command, out: &output::Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(serve) => commands::serve::run(serve),
         Command::Config(config) => commands::config::run(config, out),
+        Command::Bench(command) => commands::bench::run(&command, out),
         Command::Version => commands::version::run(out),
         Command::Completions { shell } => commands::completions::run(shell),
         Command::Meta(args::Meta::Dump(dump)) => commands::meta::dump(&dump, out),

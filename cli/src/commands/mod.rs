@@ -1,5 +1,6 @@
 //! One file per noun.
 
+pub mod bench;
 pub mod completions;
 pub mod config;
 mod group;
@@ -43,6 +44,7 @@ pub async fn client(command: Command, out: &Output) -> Result<ExitCode, Failure>
         Command::Meta(Meta::Dump(dump)) => return meta::dump(&dump, out),
         Command::Serve(serve) => return serve::run(serve),
         Command::Config(config) => return config::run(config, out),
+        Command::Bench(command) => return bench::run(&command, out),
         Command::Version => return version::run(out),
         Command::Completions { shell } => return completions::run(shell),
     }
