@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/target
 BIN := $(CARGO_TARGET_DIR)/release/sluice
 ARGS ?=
 
-.PHONY: run build test test-all soak bench verify fix prerequisites help
+.PHONY: run build test test-all soak bench compat oracle verify fix prerequisites help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -31,6 +31,12 @@ verify: prerequisites ## format, lints, docs, house rules; changes nothing
 fix: prerequisites ## rewrite what can be rewritten: format, simple lints
 	@cargo fmt --all
 	@cargo clippy --release --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+
+compat: build ## answers held to Apache Kafka's, field by field
+	@. tests/peers/lib.sh && set -e && install_python && install_kafka && $$PEERS/python/bin/python -m pytest -q -rP -p no:cacheprovider tests/compat
+
+oracle: ## capture Apache Kafka's answers anew into tests/compat/oracle.json
+	@. tests/peers/lib.sh && set -e && install_python && install_kafka && $$PEERS/python/bin/python tests/compat/oracle.py
 
 prerequisites:
 	@tests/prerequisites
