@@ -180,7 +180,8 @@ mod tests {
         let ear = heard.clone();
         watch(Some(Rc::new(move |name| ear.borrow_mut().push(name))));
         hit("one");
-        std::thread::spawn(|| hit("elsewhere")).join().expect("no panic");
+        let other = crate::threads::spawn("elsewhere", || hit("elsewhere")).expect("spawns");
+        other.join().expect("no panic");
         hit("two");
         watch(None);
         hit("three");

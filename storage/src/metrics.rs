@@ -1,5 +1,6 @@
 //! `sluice_storage_*`.
 
+use common::failpoint;
 use std::time::Duration;
 
 use common::metrics::{Counter, Family, Gauge, Histogram, Registry, latency_histogram};
@@ -145,10 +146,18 @@ impl Metrics {
     }
 
     pub fn hit(&self, source: &'static str) {
+        if source == "block" {
+            failpoint::hit("read.block");
+        }
         self.hits.get_or_create(&Source { source }).inc();
     }
 
     pub fn read(&self, source: &'static str, time: Duration) {
+        failpoint::hit(match source {
+            "tail" => "read.tail",
+            "wal" => "read.log",
+            _ => "read.object",
+        });
         self.read_latency.get_or_create(&Source { source }).observe(time.as_secs_f64());
     }
 }

@@ -240,6 +240,9 @@ impl Scan<'_> {
                 return Err(RecoverError::Short { wal, found: at, epoch, first });
             }
         }
+        if failpoint::planted("lost-last-frame") {
+            kept.lose_last_frame();
+        }
         Ok(Found { end: at, link, groups: kept.finish(), report })
     }
 
@@ -377,6 +380,12 @@ impl Kept {
             let Some(oldest) = self.whole.pop_front() else { break };
             self.bytes -= oldest.held as u64;
             self.facts.push(Group { bytes: None, held: 0, ..oldest });
+        }
+    }
+
+    fn lose_last_frame(&mut self) {
+        if let Some(last) = self.whole.back_mut() {
+            last.frames.pop();
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::StreamId;
+use common::{StreamId, failpoint};
 use meta::StreamIndex;
 use parking_lot::Mutex;
 
@@ -35,6 +35,7 @@ impl Indexes {
         fresh: bool,
     ) -> Result<Arc<StreamIndex>, ReadError> {
         let known = self.parts.lock().get(&stream).cloned();
+        let fresh = fresh && !failpoint::planted("stale-index");
         if let Some(part) = known.filter(|part| !fresh && covers(part, offset)) {
             return Ok(part);
         }

@@ -34,6 +34,8 @@ pub struct Behaviour {
     pub stall: Duration,
     /// One read in so many fails; 0 is never.
     pub read_error_one_in: u64,
+    /// One read in so many comes with a wrong bit; 0 is never.
+    pub read_flip_one_in: u64,
     /// Bytes that all segments may take together.
     pub capacity: u64,
 }
@@ -45,6 +47,7 @@ impl Default for Behaviour {
             stall_one_in: 50,
             stall: Duration::from_millis(40),
             read_error_one_in: 0,
+            read_flip_one_in: 0,
             capacity: 1 << 30,
         }
     }
@@ -109,6 +112,17 @@ impl SimDisk {
         change(self.medium.lock().byte(segment, at).expect("a byte of the image"));
     }
 
+    /// Puts `bytes` at `at` of a segment behind the log's back; returns what was there.
+    ///
+    /// # Panics
+    /// When there is no such place.
+    pub fn replace(&self, segment: u64, at: u64, bytes: &[u8]) -> Bytes {
+        let mut medium = self.medium.lock();
+        let before = medium.read(segment, at, bytes.len()).expect("a place of the image");
+        medium.put(segment, at, bytes).expect("just read");
+        before
+    }
+
     /// Removes a segment behind the log's back.
     pub fn lose(&self, number: u64) {
         self.medium.lock().lose(number);
@@ -139,10 +153,21 @@ impl SimDisk {
 
     fn delay(&self, behaviour: &Behaviour) -> Duration {
         if self.rng.one_in(behaviour.stall_one_in) {
+            self.medium.lock().met.stalls += 1;
             return behaviour.stall;
         }
         let micros = u64::try_from(behaviour.time_max.as_micros()).unwrap_or(u64::MAX).max(1);
         Duration::from_micros(1 + self.rng.below(micros))
+    }
+
+    /// `bytes` with one wrong bit.
+    fn flipped(&self, bytes: &Bytes) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        let at = self.rng.below(bytes.len() as u64);
+        if let Some(byte) = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at)) {
+            *byte ^= 1 << self.rng.below(8);
+        }
+        bytes.into()
     }
 
     fn submit(&self, operation: Operation, done: Done<()>) {
@@ -151,9 +176,9 @@ impl SimDisk {
             if self.is_dead(&medium) {
                 return;
             }
-            let delay = self.delay(&medium.behaviour);
-            (medium.submit(operation), delay)
+            (medium.submit(operation), medium.behaviour.clone())
         };
+        let delay = self.delay(&delay);
         let disk = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
@@ -201,8 +226,9 @@ impl Disk for SimDisk {
             if self.is_dead(&medium) {
                 return;
             }
-            (self.delay(&medium.behaviour), medium.life)
+            (medium.behaviour.clone(), medium.life)
         };
+        let delay = self.delay(&delay);
         let disk = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
@@ -215,7 +241,10 @@ impl Disk for SimDisk {
                     medium.met.read_errors += 1;
                     Err(io::Error::other("input/output error"))
                 } else {
-                    medium.read(segment, at, len)
+                    let flips = disk.rng.one_in(medium.behaviour.read_flip_one_in);
+                    medium.met.read_flips += u64::from(flips);
+                    let read = medium.read(segment, at, len);
+                    if flips { read.map(|bytes| disk.flipped(&bytes)) } else { read }
                 }
             };
             disk.trigger.hit(trigger::DISK_READ);

@@ -6,7 +6,7 @@
 //! that suite which no seed has met fails the test.
 //!
 //! To add an edge: a line in [`TABLE`], and one `failpoint::hit("name")` in the product or `edges::met("name")` in
-//! the world.
+//! the world. A line `cut.<point>` also has the world cut the power at that point.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -84,6 +84,21 @@ pub fn met(name: &'static str) {
 pub fn add(name: &'static str, count: u64) {
     assert!(is_known(name), "{name:?} has no line in tests/sim/src/edges/table.rs");
     MET.with_borrow_mut(|met| *met.entry(name).or_default() += count);
+}
+
+/// As [`add`], for `cut.` and the name of a point.
+///
+/// # Panics
+/// When the table has no such edge.
+pub fn add_cut(point: &str, count: u64) {
+    let edge = TABLE.iter().find(|edge| edge.name.strip_prefix("cut.") == Some(point));
+    add(edge.map_or("cut without a line", |edge| edge.name), count);
+}
+
+/// The points at which the world cuts the power: the names behind `cut.` in the table.
+pub fn cuts() -> impl Iterator<Item = &'static str> {
+    let world = TABLE.iter().filter(|edge| edge.suite == Suite::World);
+    world.filter_map(|edge| edge.name.strip_prefix("cut."))
 }
 
 /// Counts the product's points on this thread until the guard is dropped, and passes each name to `also`.

@@ -37,6 +37,8 @@ struct Medium {
     life: u64,
     writes_left: Option<u64>,
     cuts_torn: u64,
+    /// One sync in so many takes half a second; 0 is never.
+    stall_one_in: u64,
 }
 
 impl MetaDisk {
@@ -75,6 +77,11 @@ impl MetaDisk {
     /// After `writes` more writes the medium fails.
     pub fn fail_after(&self, writes: u64) {
         self.medium.lock().writes_left = Some(writes);
+    }
+
+    /// One sync in so many takes half a second from now on; 0 is never.
+    pub fn stall_one_in(&self, n: u64) {
+        self.medium.lock().stall_one_in = n;
     }
 
     /// The medium works again.
@@ -175,7 +182,9 @@ impl SimMetaStore {
     }
 
     async fn sync(&self, through: usize) -> Result<(), StoreError> {
-        let micros = 200 + self.disk.rng.below(2000);
+        let stall_one_in = self.disk.medium.lock().stall_one_in;
+        let stalls = self.disk.rng.one_in(stall_one_in);
+        let micros = if stalls { 500_000 } else { 200 + self.disk.rng.below(2000) };
         tokio::time::sleep(Duration::from_micros(micros)).await;
         let mut medium = self.disk.medium.lock();
         if medium.life != self.life {

@@ -3,6 +3,7 @@
 //! Faults are drawn from the seed for each request; [`FaultStore::set`] changes their frequency while it runs. A
 //! "lost response" is the ambiguous case: the request took effect, the caller sees an error.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Faults {
     pub wrong_bytes_one_in: u64,
     /// An object that is there is answered with 404.
     pub missing_one_in: u64,
+    /// Wrong bytes and 404 hit an object once only: whoever asks again gets it.
+    pub heals: bool,
 }
 
 /// How often each fault has happened.
@@ -75,6 +78,8 @@ struct State {
     met: Mutex<Met>,
     rng: Rng,
     trigger: Mutex<Trigger>,
+    /// Objects that wrong bytes or a 404 have hit.
+    hit: Mutex<BTreeSet<Path>>,
 }
 
 /// A store with faults. Clones share everything.
@@ -89,7 +94,7 @@ impl FaultStore {
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, rng: Rng, faults: Faults) -> Self {
         let (faults, met, trigger) = (Mutex::new(faults), Mutex::default(), Mutex::default());
-        let state = State { faults, met, rng, trigger };
+        let state = State { faults, met, rng, trigger, hit: Mutex::default() };
         Self { inner, state: Arc::new(state) }
     }
 
@@ -101,6 +106,12 @@ impl FaultStore {
     /// Changes the faults from now on.
     pub fn set(&self, faults: Faults) {
         *self.state.faults.lock() = faults;
+    }
+
+    /// True during an outage.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.state.faults.lock().outage
     }
 
     /// What has happened so far.
@@ -127,6 +138,11 @@ impl State {
 
     fn count(&self, which: impl FnOnce(&mut Met)) {
         which(&mut self.met.lock());
+    }
+
+    /// Draws a fault that may be of the healing kind.
+    fn one_in(&self, n: u64, faults: &Faults, location: &Path) -> bool {
+        self.rng.one_in(n) && (!faults.heals || self.hit.lock().insert(location.clone()))
     }
 
     /// Waits the latency, then perhaps fails.
@@ -196,7 +212,7 @@ impl ObjectStore for FaultStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let faults = self.state.request().await?;
         self.state.count(|met| met.gets += 1);
-        if self.state.rng.one_in(faults.missing_one_in) {
+        if self.state.one_in(faults.missing_one_in, &faults, location) {
             self.state.count(|met| met.missing += 1);
             let path = location.to_string();
             return Err(Error::NotFound { path, source: "404".into() });
@@ -209,7 +225,7 @@ impl ObjectStore for FaultStore {
         if self.state.rng.one_in(faults.stuck_body_one_in) {
             self.state.count(|met| met.stuck_bodies += 1);
             result.payload = GetResultPayload::Stream(futures::stream::pending().boxed());
-        } else if self.state.rng.one_in(faults.wrong_bytes_one_in) {
+        } else if self.state.one_in(faults.wrong_bytes_one_in, &faults, &result.meta.location) {
             self.state.count(|met| met.wrong_bytes += 1);
             let (meta, range) = (result.meta.clone(), result.range.clone());
             let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());

@@ -1,4 +1,5 @@
-//! Where the power goes: the seams name each moment they pass, and the world is cut at the chosen one.
+//! Where the power goes: the seams and the product's own points name each moment they pass, and the world is cut at the
+//! chosen one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,9 +17,6 @@ pub const META_WRITTEN: &str = "meta.written";
 pub const META_SYNCED: &str = "meta.synced";
 /// An object is in the store; nobody has been told.
 pub const OBJECT_PUT: &str = "object.put";
-/// All moments.
-pub const POINTS: [&str; 5] = [DISK_DONE, DISK_READ, META_WRITTEN, META_SYNCED, OBJECT_PUT];
-
 type Cut = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Shared by the seams of one world. Without a chosen moment it only counts.

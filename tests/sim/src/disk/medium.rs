@@ -39,6 +39,12 @@ pub struct Met {
     pub write_errors: u64,
     /// Reads that failed by chance.
     pub read_errors: u64,
+    /// Reads with a wrong bit.
+    pub read_flips: u64,
+    /// Operations that took long.
+    pub stalls: u64,
+    /// Writes that ended before an older one.
+    pub overtaking: u64,
 }
 
 /// A change of the medium.
@@ -97,6 +103,9 @@ impl Medium {
     pub fn complete(&mut self, id: u64, rng: &Rng) -> Option<io::Result<()>> {
         let operation = self.pending.remove(&id)?;
         if let Operation::Write { segment, at, bytes } = &operation {
+            let older = self.pending.range(..id);
+            let writes = |(_, other): (&u64, &Operation)| matches!(other, Operation::Write { .. });
+            self.met.overtaking += u64::from(older.into_iter().any(writes));
             match &mut self.writes_left {
                 Some(0) => self.failed = true,
                 Some(left) => *left -= 1,
@@ -147,7 +156,7 @@ impl Medium {
         Ok(())
     }
 
-    fn put(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+    pub fn put(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
         let file = self.segments.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
         let at = usize::try_from(at).expect("a simulated segment fits memory");
         let place = file.get_mut(at..at + bytes.len());

@@ -426,6 +426,7 @@ impl World {
             stuck_body_one_in: sometimes(6),
             wrong_bytes_one_in: sometimes(8),
             missing_one_in: sometimes(10),
+            heals: false,
         };
         self.store.set(faults);
     }

@@ -17,9 +17,12 @@ use partition::{
     ReadRequest, Rules, validate,
 };
 use protocol::batch::{Builder, Header};
+use sim::edges::met;
+use sim::store::FaultStore;
 use storage::Class;
 
 use super::checker::{Checker, PRODUCER_SHIFT};
+use super::edges::{handed_over, last_source};
 
 /// Batches in flight of one producer, as many as the broker remembers.
 const IN_FLIGHT_MAX: usize = BATCHES_MAX;
@@ -38,6 +41,9 @@ pub struct Env {
     pub rng: Rng,
     pub options: partition::Options,
     pub storage: storage::Storage,
+    pub store: FaultStore,
+    /// Reads of the log may come with wrong bits: a refused read says nothing then.
+    pub flips: bool,
 }
 
 impl Env {
@@ -264,6 +270,7 @@ impl Sender {
                 Err(error) if error.waits_for_space() => {
                     // Looks again by itself: the order in which waiters of one signal wake is not seeded.
                     self.env.storage.kick();
+                    met(if self.env.store.is_out() { "log.full.in.outage" } else { "log.full" });
                     let pause = Duration::from_micros(500 + self.env.rng.below(5_000));
                     tokio::time::sleep(pause).await;
                 }
@@ -328,8 +335,45 @@ pub async fn read_now_and_then(env: Env, partitions: Vec<Arc<Partition>>) {
                     checker.know(index, offset, value, "read");
                 }
             }
-            Err(Failure::Broken(what)) if !env.is_over() => env.fail(what),
+            Err(Failure::Broken(what)) if !env.is_over() && !env.flips => env.fail(what),
             _ => {}
+        }
+    }
+}
+
+/// A reader that goes on where it stopped, falls behind and catches up, from one tier to the next.
+pub async fn follow(env: Env, partition: Arc<Partition>) {
+    let (index, mut at, mut former) = (partition.id().index, 0, "");
+    while !env.is_over() {
+        let micros = if env.rng.one_in(12) { 400_000 } else { 8_000 };
+        tokio::time::sleep(Duration::from_micros(env.rng.below(micros))).await;
+        for _ in 0..env.rng.below(8) {
+            let _other = last_source();
+            match read(&partition, at, 1 + env.rng.below(20_000)).await {
+                Ok((records, next)) if !env.is_over() => {
+                    let first = records.keys().next().copied().unwrap_or(at);
+                    if first != at || next < at {
+                        return env.fail(format_args!("{index}: reading on at {at} gave {first}"));
+                    }
+                    if let Some(source) = last_source() {
+                        handed_over(former, source);
+                        former = source;
+                    }
+                    let mut checker = env.checker.lock();
+                    checker.read += records.len() as u64;
+                    for (expected, (offset, value)) in (at..).zip(records) {
+                        if offset != expected {
+                            checker.fail(format!("{index}: {expected} was passed over"));
+                        }
+                        checker.know(index, offset, value, "read");
+                    }
+                    at = next;
+                }
+                Err(Failure::Broken(what)) if !env.is_over() && !env.flips => {
+                    return env.fail(what);
+                }
+                _ => break,
+            }
         }
     }
 }

@@ -111,7 +111,13 @@ impl World {
             wal,
             on_fatal: self.on_fatal(cutter),
         };
-        let storage = Storage::open(deps, storage_options(&self.rng)).await;
+        let options = storage_options(&self.rng);
+        if self.rng.one_in(4)
+            && let Some(facts) = meta.wal(wal).await.map_err(broken)?
+        {
+            self.damaged_log_is_refused(&options.wal, &facts).await.map_err(OpenFailure::Broken)?;
+        }
+        let storage = Storage::open(deps, options).await;
         let storage = storage.map_err(|error| match error {
             storage::OpenError::Recover(wal::RecoverError::Read { .. }) => OpenFailure::ReadFailed,
             other => broken(other),
@@ -152,7 +158,9 @@ impl World {
             on_fatal: self.on_fatal(cutter),
             metrics: meta::Metrics::default(),
         };
-        let started = meta::start(Box::new(self.meta.open()), meta::Options::alone(), deps).await;
+        let propose_timeout = Duration::from_millis(300);
+        let options = meta::Options { propose_timeout, ..meta::Options::alone() };
+        let started = meta::start(Box::new(self.meta.open()), options, deps).await;
         let (handle, driver) = started.map_err(broken)?;
         tokio::spawn(driver.run());
         Ok(handle)
@@ -285,7 +293,11 @@ pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle)
             error_one_in: sometimes(4),
             lost_response_one_in: sometimes(3),
             conflict_one_in: sometimes(5),
-            ..Faults::default()
+            stuck_body_one_in: sometimes(8),
+            wrong_bytes_one_in: sometimes(6),
+            // A 404 for what metadata lists is refused at once: the storage suite meets it.
+            missing_one_in: 0,
+            heals: true,
         };
         if env.is_over() {
             return;

@@ -2,8 +2,9 @@
 
 mod checker;
 mod clients;
+mod damage;
 pub mod edges;
-pub mod election;
+mod forged;
 mod life;
 
 use std::collections::BTreeMap;
@@ -104,8 +105,12 @@ impl Cutter {
 /// Runs `seed` to its end.
 pub fn run(seed: u64) -> Outcome {
     let _former = sim::edges::take();
-    let _watching = sim::edges::watch(|_| {});
     let mut world = World::new(Rng::seeded(seed));
+    let trigger = world.trigger.clone();
+    let _watching = sim::edges::watch(move |point| {
+        edges::note_source(point);
+        trigger.hit(point);
+    });
     for _ in 0..7 {
         world.live(false);
         if world.checker.lock().violation().is_some() {
@@ -172,6 +177,7 @@ impl World {
         self.trigger.on_cut(Some(Arc::new(move |point| at_point.cut(point))));
         self.disk.behave(Behaviour::default());
         self.store.set(Faults::default());
+        self.meta.stall_one_in(0);
         runtime.block_on(async {
             let began = tokio::time::Instant::now();
             // Far longer than any life: a hang is a finding.
@@ -227,10 +233,11 @@ impl World {
             return;
         }
         if self.rng.one_in(2) {
-            let (point, nth) = match self.rng.below(6) {
+            let (point, nth) = match self.rng.below(7) {
                 0 => (trigger::DISK_READ, 6),
                 1 => (trigger::META_WRITTEN, 8),
                 2 => (trigger::META_SYNCED, 6),
+                3 => ("wal.recovery", 1),
                 // The first write of an epoch: what lies behind the cut is still there.
                 _ => (trigger::DISK_DONE, 2),
             };
@@ -252,11 +259,17 @@ impl World {
             rng: self.rng.fork(),
             options: life.partitions.options().clone(),
             storage: life.storage.clone(),
+            store: self.store.clone(),
+            flips: self.rng.one_in(6),
         };
         let told = cutter.told.clone();
         let begun = async {
             self.check(&env, &life, last).await;
             self.late_commit(&env, &life).await;
+            let _unanswered = self.commit_again(&env, &life).await;
+            for _ in 0..self.rng.below(4) {
+                self.forge(&env, &life).await;
+            }
         };
         tokio::select! {
             biased;
@@ -267,7 +280,7 @@ impl World {
             return;
         }
         let clients = self.start_clients(&env, &life);
-        self.arm_end();
+        self.arm_end(env.flips);
         let time =
             Duration::from_millis(20 + self.rng.below(if self.rng.one_in(4) { 4000 } else { 500 }));
         let stop = self.rng.one_in(5);
@@ -276,6 +289,7 @@ impl World {
             if stop {
                 self.trigger.disarm();
                 self.store.set(Faults::default());
+                self.meta.stall_one_in(0);
                 env.stopping.store(true, Ordering::Release);
                 for client in clients {
                     if let Err(error) = client.await {
@@ -297,23 +311,29 @@ impl World {
         cutter.cut("time");
     }
 
-    /// Where this life ends, unless it is by time.
-    fn arm_end(&self) {
-        if self.rng.one_in(2) {
-            let (point, nth) = match self.rng.below(8) {
-                0 => (trigger::DISK_READ, 20),
-                1 => (trigger::META_WRITTEN, 40),
-                2 => (trigger::META_SYNCED, 30),
-                3 => (trigger::OBJECT_PUT, 8),
-                _ => (trigger::DISK_DONE, 60),
-            };
+    /// Where this life ends, unless it is by time, and what its disk does.
+    fn arm_end(&self, flips: bool) {
+        if self.rng.one_in(4) {
+            self.trigger.arm(trigger::DISK_DONE, 1 + self.rng.below(60));
+        } else if self.rng.one_in(2) {
+            let points: Vec<_> = edges::cuts().collect();
+            let at = self.rng.below(points.len() as u64);
+            let nth = [1, 1, 3, 30][usize::try_from(self.rng.below(4)).expect("small")];
+            let point = points[usize::try_from(at).expect("small")];
             self.trigger.arm(point, 1 + self.rng.below(nth));
-        } else if self.rng.one_in(5) {
+        } else if self.rng.one_in(3) {
             self.disk.fail_writes_after(self.rng.below(100));
         }
+        let mut behaviour = Behaviour::default();
         if self.rng.one_in(6) {
-            let capacity = self.disk.used() + self.rng.below(3) * life::SEGMENT;
-            self.disk.behave(Behaviour { capacity, ..Behaviour::default() });
+            behaviour.capacity = self.disk.used() + self.rng.below(3) * life::SEGMENT;
+        }
+        if flips {
+            behaviour.read_flip_one_in = 4;
+        }
+        self.disk.behave(behaviour);
+        if self.rng.one_in(4) {
+            self.meta.stall_one_in(20);
         }
     }
 
@@ -327,6 +347,8 @@ impl World {
         }
         let reader = Env { rng: env.rng.fork(), ..env.clone() };
         tasks.push(tokio::spawn(clients::read_now_and_then(reader, life.opened.clone())));
+        let follower = Env { rng: env.rng.fork(), ..env.clone() };
+        tasks.push(tokio::spawn(clients::follow(follower, life.opened[0].clone())));
         let faults = Env { rng: env.rng.fork(), ..env.clone() };
         tokio::spawn(life::faults_come_and_go(faults, self.store.clone(), life.meta.clone()));
         let topic = Env { rng: env.rng.fork(), ..env.clone() };
