@@ -16,6 +16,7 @@ pub mod object;
 mod options;
 mod probe;
 mod read;
+mod remote;
 mod storage;
 mod streams;
 mod tail;
@@ -27,5 +28,6 @@ pub use error::{AppendError, OpenError, OpenPartitionError, ReadError, UploadErr
 pub use key::{data_key, incarnation_key};
 pub use options::{Deps, OnFatal, Options};
 pub use probe::{Claim, ProbeError, claim_incarnation, highest_incarnation, probe};
+pub use remote::{Cause, Remote, RemoteOptions, StoreState};
 pub use storage::{AHEAD_MAX, Storage};
 pub use types::{Bounds, Class, DurableListener, Entry, NewEntry, Read};

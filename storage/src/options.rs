@@ -20,7 +20,7 @@ pub struct Deps {
     pub rng: Rng,
     /// The directory of log segments.
     pub disk: Arc<dyn wal::Disk>,
-    /// The object store. A local directory must be opened with fsync.
+    /// The object store, wrapped as [`crate::Remote`]. A local directory must be opened with fsync.
     pub store: Arc<dyn ObjectStore>,
     /// `<prefix>/<cluster id>` in the store.
     pub prefix: Path,
@@ -65,9 +65,9 @@ pub struct Options {
     pub block_cache_bytes_max: u64,
     /// Bytes one read asks of the store at once, read-ahead included.
     pub read_ahead_bytes_max: u64,
-    /// A request to the store that takes longer counts as failed.
+    /// A read from the store that takes longer, its turn and its retries included, is refused as unavailable.
     pub read_timeout: Duration,
-    /// Tries of a read before it is refused as unavailable.
+    /// Tries of a compaction's read, each with the retries of the store's wrapper, before its job is put off.
     pub read_tries_max: u32,
     /// Requests in flight of [`crate::Class::Tail`].
     pub tail_requests_max: usize,
@@ -112,7 +112,7 @@ impl Default for Options {
             tail_bytes_max: 64 << 20,
             block_cache_bytes_max: 24 << 20,
             read_ahead_bytes_max: 4 << 20,
-            read_timeout: Duration::from_secs(20),
+            read_timeout: Duration::from_secs(25),
             read_tries_max: 3,
             tail_requests_max: 4,
             catch_up_requests_max: 3,

@@ -116,7 +116,6 @@ impl Storage {
             wal: wal.clone(),
             store: deps.store,
             prefix: deps.prefix,
-            rng: deps.rng.fork(),
             cache: BlockCache::new(options.block_cache_bytes_max),
             indexes: Indexes::new(deps.meta.clone()),
             ahead: ReadAhead::default(),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /healthz` | 200 while the process serves HTTP |
-//! | `GET /readyz` | 200 once the log is recovered, the store answers and the Kafka listener is open; else 503 and why |
+//! | `GET /readyz` | 200 once the log is recovered, the store has answered and the Kafka listener is open; else 503 and why. An outage of the store later on is said, and stays 200 |
 //! | `GET /v1/status` | cluster, broker, addresses |
 //! | `GET /v1/wal`, `GET /v1/meta` | the log and metadata in numbers |
 //! | `GET /v1/objects`, `GET /v1/objects/locate` | objects, and which one holds an offset |
@@ -17,7 +17,6 @@ mod sinks;
 mod status;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -27,18 +26,15 @@ use axum::{Json, Router};
 use common::Shutdown;
 use common::metrics::Registry;
 use common::net::TcpListener;
-use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::json;
+use storage::StoreState;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::Context;
 use crate::budgets::Budgets;
 use crate::metrics::Metrics;
-
-/// Longest that `/readyz` waits for the store.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the routes share. The broker's parts are put in when they are open.
 pub(crate) struct Shared {
@@ -51,7 +47,7 @@ pub(crate) struct Shared {
 /// What exists once the broker serves.
 pub(crate) struct Parts {
     pub ctx: Arc<Context>,
-    pub store: Arc<dyn ObjectStore>,
+    pub store: storage::Remote,
     pub store_name: String,
     /// `<prefix>/<cluster id>`.
     pub prefix: Path,
@@ -128,6 +124,10 @@ pub(crate) fn spawn(
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     shared.metrics.refresh(&shared.budgets);
+    if let Ok(parts) = shared.parts() {
+        // Renews `sluice_storage_store_state`.
+        let _ = parts.store.state();
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.registry.render())
 }
@@ -138,11 +138,10 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Result<&'static str, Proble
     if parts.ctx.shutdown.is_cancelled() {
         return Err(not_yet("the broker is stopping".to_owned()));
     }
-    let key = storage::incarnation_key(&parts.prefix, 1);
-    let probe = object_store::ObjectStoreExt::head(&*parts.store, &key);
-    match tokio::time::timeout(STORE_PATIENCE, probe).await {
-        Ok(Ok(_) | Err(object_store::Error::NotFound { .. })) => Ok("ready\n"),
-        Ok(Err(error)) => Err(not_yet(format!("object store {} fails: {error}", parts.store_name))),
-        Err(_) => Err(not_yet(format!("object store {} does not answer", parts.store_name))),
-    }
+    // An outage of the store is a state that clients are to sit out here: produce and hot reads go on.
+    Ok(match parts.store.state() {
+        StoreState::Healthy => "ready\n",
+        StoreState::Throttled => "ready; the object store throttles\n",
+        StoreState::Down(_) => "ready; the object store is down\n",
+    })
 }

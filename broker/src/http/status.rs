@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use storage::StoreState;
 
 use super::{Problem, Shared};
 
@@ -27,10 +28,20 @@ pub(crate) async fn status(State(shared): State<Arc<Shared>>) -> Answer {
         "listen": parts.kafka.to_string(),
         "advertised": format!("{host}:{port}"),
         "object_store": parts.store_name,
+        "object_store_state": store_state(parts.store.state()),
         "prefix": parts.prefix.to_string(),
         "topics": image.topics.len(),
         "sinks": image.sinks.len(),
     })))
+}
+
+fn store_state(state: StoreState) -> Value {
+    match state {
+        StoreState::Healthy | StoreState::Throttled => json!({ "state": state.name() }),
+        StoreState::Down(cause) => json!({
+            "state": state.name(), "cause": cause.name(), "remedy": cause.remedy(),
+        }),
+    }
 }
 
 pub(crate) async fn wal(State(shared): State<Arc<Shared>>) -> Answer {

@@ -10,6 +10,7 @@
 //! | `meta` thread | [`Running`] | whole life; joined last |
 //! | follower of the image ([`partition::Partitions::run`]) | [`Running`] | until shutdown |
 //! | Kafka listener and its connections | [`Running`] | from ready until drained |
+//! | watch over the object store | [`Running`] | from ready until shutdown |
 //! | HTTP | [`Running`] | from before ready until everything else has ended |
 
 mod address;
@@ -149,6 +150,7 @@ pub struct Running {
     sinks: sink::Runner,
     server: Task<()>,
     follower: Task<()>,
+    store_watch: Task<()>,
     http_task: Task<()>,
     meta_thread: MetaThread,
     _place: DataDir,
@@ -207,7 +209,8 @@ async fn open(
         http::Shared::new(parts.registry.clone(), parts.metrics.clone(), parts.budgets.clone());
     let stop = parts.http_shutdown.clone();
     let http_task = http::spawn(http_listener, Arc::clone(&http_shared), stop);
-    let store = store::open(&settings.store, &place)?;
+    let around = store::Around { clock: &parts.clock, rng: &parts.rng, registry: &parts.registry };
+    let store = store::open(&settings.store, &place, &around)?;
     let (meta, thread) = rooms::start_meta(&place, parts).await?;
     *meta_thread = Some(thread);
     let wanted = Wanted { node: parts.node, host: &advertised.0, port: advertised.1 };
@@ -272,12 +275,15 @@ fn serve(
     });
     opened.http_shared.serve(http::Parts {
         ctx: Arc::clone(&ctx),
-        store: Arc::clone(&store.store),
+        store: store.remote.clone(),
         store_name: store.name.clone(),
         prefix: identity.prefix.clone(),
         kafka: opened.kafka_at,
         sinks: sinks.clone(),
     });
+    let key = storage::incarnation_key(&identity.prefix, 1);
+    let store_watch = store::watch(store.remote.clone(), key, parts.shutdown.clone());
+    let store_watch = tokio::spawn(store_watch);
     let server = tokio::spawn(server::run(opened.kafka, Arc::clone(&ctx)));
     Running {
         kafka: opened.kafka_at,
@@ -293,6 +299,7 @@ fn serve(
         sinks,
         server,
         follower,
+        store_watch,
         http_task: opened.http_task,
         meta_thread,
         _place: place,
@@ -326,6 +333,9 @@ impl Running {
         }
         if let Err(error) = self.follower.await {
             warn!(%error, "the follower of the image ended badly");
+        }
+        if let Err(error) = self.store_watch.await {
+            warn!(%error, "the watch over the object store ended badly");
         }
         self.ctx.groups.close().await;
         self.sinks.close().await;

@@ -178,7 +178,7 @@ pub(super) fn start_sinks(
     meta: &meta::Handle,
     identity: &Identity,
 ) -> sink::Runner {
-    let buckets = Arc::clone(settings);
+    let (buckets, remote) = (Arc::clone(settings), store.remote.clone());
     let deps = sink::Deps {
         partitions: partitions.clone(),
         storage: storage.clone(),
@@ -187,8 +187,9 @@ pub(super) fn start_sinks(
         store: Arc::clone(&store.store),
         prefix: identity.prefix.clone(),
         open_bucket: Arc::new(move |bucket| {
-            let opened = store::open_url(&buckets.store, &format!("s3://{bucket}"));
-            opened.map(|opened| opened.store).map_err(|error| error.to_string())
+            let (store, _) = store::s3(&buckets.store, &format!("s3://{bucket}"))
+                .map_err(|error| error.to_string())?;
+            Ok(Arc::new(remote.beside(store)))
         }),
         clock: parts.clock.clone(),
         rng: parts.rng.fork(),

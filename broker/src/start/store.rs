@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::metrics::Registry;
+use common::{Clock, Rng, Shutdown};
 use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use storage::{Remote, RemoteOptions, StoreState};
 
 use super::StartError;
 use crate::config::Store;
@@ -16,29 +19,65 @@ use crate::place::DataDir;
 const REQUEST_MAX: Duration = Duration::from_secs(120);
 /// Longest time to reach the store.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Longest that one request is tried again inside the client; the rooms above have their own patience.
-const RETRY_MAX: Duration = Duration::from_secs(20);
+/// How often a store that is not healthy is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// How long one request to a local directory may take: a disk is slow for long before it is stuck.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An open store.
 #[derive(Clone)]
 pub struct OpenStore {
-    /// The store.
+    /// The store, as every room uses it: with deadlines, retries and metering.
     pub store: Arc<dyn ObjectStore>,
+    /// The same, for its state and for other buckets beside it.
+    pub remote: Remote,
     /// Prefix of everything of ours, before the cluster's id.
     pub prefix: Path,
     /// How a person would call it.
     pub name: String,
 }
 
+/// What the wrapper around a store needs.
+pub(super) struct Around<'a> {
+    pub clock: &'a Clock,
+    pub rng: &'a Rng,
+    pub registry: &'a Registry,
+}
+
 /// Opens the store of the settings; without one, `objects/` of the data directory.
 ///
 /// # Errors
 /// One sentence with the remedy.
-pub fn open(settings: &Store, place: &DataDir) -> Result<OpenStore, StartError> {
+pub(super) fn open(
+    settings: &Store,
+    place: &DataDir,
+    around: &Around<'_>,
+) -> Result<OpenStore, StartError> {
     match &settings.object_store {
-        Some(url) => open_url(settings, url),
-        None => open_local(&place.objects()?),
+        Some(url) => {
+            let (store, prefix) = s3(settings, url)?;
+            Ok(wrapped(store, prefix, url.clone(), RemoteOptions::default(), around))
+        }
+        None => local(&place.objects()?, around),
     }
+}
+
+fn wrapped(
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    name: String,
+    options: RemoteOptions,
+    around: &Around<'_>,
+) -> OpenStore {
+    let (clock, rng) = (around.clock.clone(), around.rng.fork());
+    let remote = Remote::new(store, options, clock, rng, around.registry);
+    OpenStore { store: Arc::new(remote.clone()), remote, prefix, name }
+}
+
+/// For tools that work without a broker: nothing is registered.
+fn alone<T>(open: impl FnOnce(&Around<'_>) -> T) -> T {
+    let (clock, rng, registry) = (Clock::system(), Rng::from_entropy(), Registry::default());
+    open(&Around { clock: &clock, rng: &rng, registry: &registry })
 }
 
 /// Opens a local directory as a store. Puts are durable: files and their directories are synced.
@@ -46,16 +85,24 @@ pub fn open(settings: &Store, place: &DataDir) -> Result<OpenStore, StartError> 
 /// # Errors
 /// The directory is not there.
 pub fn open_local(path: &std::path::Path) -> Result<OpenStore, StartError> {
+    alone(|around| local(path, around))
+}
+
+fn local(path: &std::path::Path, around: &Around<'_>) -> Result<OpenStore, StartError> {
     let refused = |error: object_store::Error| StartError::Store {
         store: path.display().to_string(),
         reason: error.to_string(),
     };
     let local = LocalFileSystem::new_with_prefix(path).map_err(refused)?.with_fsync(true);
-    Ok(OpenStore {
-        store: Arc::new(local),
-        prefix: Path::default(),
-        name: path.display().to_string(),
-    })
+    // Gaps cost nothing here, and a second read of a slow disk makes it slower.
+    let options = RemoteOptions {
+        attempt_timeout: LOCAL_TIMEOUT,
+        hedge_one_in: 0,
+        gap_bytes_max: u64::MAX,
+        ..RemoteOptions::default()
+    };
+    let name = path.display().to_string();
+    Ok(wrapped(Arc::new(local), Path::default(), name, options, around))
 }
 
 /// Opens `s3://bucket/prefix`; endpoint, region and credentials come from the settings, else from the usual AWS
@@ -64,6 +111,13 @@ pub fn open_local(path: &std::path::Path) -> Result<OpenStore, StartError> {
 /// # Errors
 /// One sentence with the remedy.
 pub fn open_url(settings: &Store, url: &str) -> Result<OpenStore, StartError> {
+    let (store, prefix) = s3(settings, url)?;
+    let name = url.to_owned();
+    Ok(alone(|around| wrapped(store, prefix, name, RemoteOptions::default(), around)))
+}
+
+/// A client without retries of its own: [`Remote`] makes them, within one budget.
+pub(super) fn s3(settings: &Store, url: &str) -> Result<(Arc<dyn ObjectStore>, Path), StartError> {
     let refused = |reason: String| StartError::Store { store: url.to_owned(), reason };
     let Some(rest) = url.strip_prefix("s3://") else {
         return Err(refused("write s3://bucket/prefix".to_owned()));
@@ -74,8 +128,7 @@ pub fn open_url(settings: &Store, url: &str) -> Result<OpenStore, StartError> {
     }
     let prefix =
         Path::parse(prefix.trim_matches('/')).map_err(|error| refused(error.to_string()))?;
-    let backoff = BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() };
-    let retry = RetryConfig { backoff, max_retries: 8, retry_timeout: RETRY_MAX };
+    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let client = ClientOptions::new().with_timeout(REQUEST_MAX).with_connect_timeout(CONNECT_MAX);
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
@@ -97,7 +150,21 @@ pub fn open_url(settings: &Store, url: &str) -> Result<OpenStore, StartError> {
         builder = builder.with_secret_access_key(secret);
     }
     let store = builder.build().map_err(|error| refused(error.to_string()))?;
-    Ok(OpenStore { store: Arc::new(store), prefix, name: url.to_owned() })
+    Ok((Arc::new(store), prefix))
+}
+
+/// Looks after a store that is not healthy every few seconds, so that its state is renewed when nobody uses it.
+pub(super) async fn watch(remote: Remote, key: Path, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+        if remote.state() != StoreState::Healthy {
+            remote.look(&key).await;
+        }
+    }
 }
 
 fn endpoint_from_environment() -> Option<String> {

@@ -10,7 +10,7 @@ mod objects;
 
 use std::sync::Arc;
 
-use common::{Lsn, Rng, StreamId};
+use common::{Lsn, StreamId};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -37,7 +37,6 @@ pub(crate) struct Reader {
     pub wal: wal::Wal,
     pub store: Arc<dyn ObjectStore>,
     pub prefix: Path,
-    pub rng: Rng,
     pub options: Options,
     pub cache: BlockCache,
     pub indexes: Indexes,

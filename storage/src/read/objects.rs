@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::{ObjectId, Reservation, StreamId};
 use meta::ObjectRange;
-use object_store::{Error, ObjectStoreExt};
+use object_store::Error;
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Reader;
 use super::cache::{Cached, Held, Key};
@@ -17,6 +17,7 @@ use super::collect::Collector;
 use crate::error::ReadError;
 use crate::key::data_key;
 use crate::object::{Block, BlockInfo, Damage, FOOTER_BYTES, ObjectIndex};
+use crate::remote::Cause;
 use crate::types::{Class, Read};
 
 /// Objects opened by one read.
@@ -321,7 +322,7 @@ impl Reader {
         Ok(index)
     }
 
-    /// Gets ranges of an object, with retries.
+    /// Gets ranges of an object; the store is asked with its own deadlines and retries.
     async fn get(
         &self,
         object: ObjectId,
@@ -329,54 +330,39 @@ impl Reader {
         class: Class,
     ) -> Result<Vec<Bytes>, Failure> {
         let key = data_key(&self.prefix, object);
-        let mut tries = 0;
-        loop {
-            let reason = {
-                let _permit = self.permits.one(class).await;
-                self.core.metrics.gets.inc();
-                match timeout(self.options.read_timeout, self.store.get_ranges(&key, ranges)).await
-                {
-                    Ok(Ok(found)) => {
-                        let bytes = found.iter().map(|bytes| bytes.len() as u64).sum();
-                        self.core.metrics.get_bytes.inc_by(bytes);
-                        return Ok(found);
-                    }
-                    Ok(Err(Error::NotFound { .. })) => {
-                        self.forget_object(object, ranges);
-                        return Err(Failure::NotFound);
-                    }
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "the object store took too long".to_owned(),
-                }
-            };
-            self.core.metrics.error("get");
-            tries += 1;
-            if tries >= self.options.read_tries_max {
-                return Err(self.explain(&key, ranges, reason).await);
+        let asked = async {
+            let _permit = self.permits.one(class).await;
+            self.core.metrics.gets.inc();
+            self.store.get_ranges(&key, ranges).await
+        };
+        let error = match timeout(self.options.read_timeout, asked).await {
+            Ok(Ok(found)) => {
+                let bytes = found.iter().map(|bytes| bytes.len() as u64).sum();
+                self.core.metrics.get_bytes.inc_by(bytes);
+                return Ok(found);
             }
-            sleep(crate::upload::backoff(&self.options, &self.rng, tries)).await;
+            Ok(Err(Error::NotFound { .. })) => {
+                self.forget_object(object, ranges);
+                return Err(Failure::NotFound);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.core.metrics.error("get");
+                let reason = "the object store took too long".to_owned();
+                return Err(Failure::Other(ReadError::Unavailable(reason)));
+            }
+        };
+        self.core.metrics.error("get");
+        // An object that is too short is damage, not an outage.
+        if Cause::of(&error) == Cause::Short {
+            return Err(Damage::Short { part: "object" }.into());
         }
+        Err(Failure::Other(ReadError::Unavailable(error.to_string())))
     }
 
     fn forget_object(&self, object: ObjectId, ranges: &[Range<u64>]) {
         self.cache.remove(&Key::Index(object));
         ranges.iter().for_each(|range| self.cache.remove(&Key::Block(object, range.start)));
-    }
-
-    /// A range that cannot be got because the object is too short is damage, not an outage.
-    async fn explain(
-        &self,
-        key: &object_store::path::Path,
-        ranges: &[Range<u64>],
-        reason: String,
-    ) -> Failure {
-        let size = timeout(self.options.read_timeout, self.store.head(key)).await;
-        let wanted = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-        match size {
-            Ok(Ok(found)) if found.size < wanted => Damage::Short { part: "object" }.into(),
-            Ok(Err(Error::NotFound { .. })) => Failure::NotFound,
-            _ => Failure::Other(ReadError::Unavailable(reason)),
-        }
     }
 }
 

@@ -22,7 +22,11 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
+use crate::edges;
 use crate::trigger::{self, Trigger};
+
+/// What a slow request takes.
+const SLOW: Duration = Duration::from_secs(120);
 
 /// How often each fault happens: once in so many requests; 0 is never.
 #[derive(Clone, Debug, Default)]
@@ -33,12 +37,18 @@ pub struct Faults {
     pub outage: bool,
     /// The request fails (as 503 does) and does nothing.
     pub error_one_in: u64,
+    /// The request is refused with "slow down" and does nothing.
+    pub throttle_one_in: u64,
+    /// A request takes minutes.
+    pub slow_one_in: u64,
     /// The write takes effect and its answer is lost.
     pub lost_response_one_in: u64,
     /// A create-only put answers "already exists" and holds nothing (409).
     pub conflict_one_in: u64,
     /// A body never ends.
     pub stuck_body_one_in: u64,
+    /// A body ends half way.
+    pub truncated_one_in: u64,
     /// One bit of a body is wrong.
     pub wrong_bytes_one_in: u64,
     /// An object that is there is answered with 404.
@@ -154,9 +164,20 @@ impl State {
         if wait > 0 {
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
+        if self.rng.one_in(faults.slow_one_in) {
+            edges::met("store.slow");
+            tokio::time::sleep(SLOW).await;
+        }
+        if faults.outage {
+            edges::met("store.outage");
+        }
+        if self.rng.one_in(faults.throttle_one_in) {
+            edges::met("store.throttled");
+            return Err(unavailable("SlowDown"));
+        }
         if faults.outage || self.rng.one_in(faults.error_one_in) {
             self.count(|met| met.errors += 1);
-            return Err(unavailable("slow down"));
+            return Err(unavailable("internal error"));
         }
         Ok(faults)
     }
@@ -214,6 +235,7 @@ impl ObjectStore for FaultStore {
         self.state.count(|met| met.gets += 1);
         if self.state.one_in(faults.missing_one_in, &faults, location) {
             self.state.count(|met| met.missing += 1);
+            edges::met("store.missing");
             let path = location.to_string();
             return Err(Error::NotFound { path, source: "404".into() });
         }
@@ -225,11 +247,22 @@ impl ObjectStore for FaultStore {
         if self.state.rng.one_in(faults.stuck_body_one_in) {
             self.state.count(|met| met.stuck_bodies += 1);
             result.payload = GetResultPayload::Stream(futures::stream::pending().boxed());
-        } else if self.state.one_in(faults.wrong_bytes_one_in, &faults, &result.meta.location) {
-            self.state.count(|met| met.wrong_bytes += 1);
+            return Ok(result);
+        }
+        let location = &result.meta.location;
+        let wrong = self.state.one_in(faults.wrong_bytes_one_in, &faults, location);
+        let truncated = !wrong && self.state.rng.one_in(faults.truncated_one_in);
+        if wrong || truncated {
             let (meta, range) = (result.meta.clone(), result.range.clone());
             let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
-            let bytes = self.flip(&result.bytes().await?);
+            let mut bytes = result.bytes().await?;
+            if wrong {
+                self.state.count(|met| met.wrong_bytes += 1);
+                bytes = self.flip(&bytes);
+            } else {
+                edges::met("store.body.truncated");
+                bytes.truncate(bytes.len() / 2);
+            }
             let payload =
                 GetResultPayload::Stream(futures::stream::once(async { Ok(bytes) }).boxed());
             result = GetResult { payload, meta, range, attributes, extensions };

@@ -60,6 +60,7 @@ fn streams_are_a_vector_whatever_happens() {
     println!("{met:?}");
     if std::env::var("SLUICE_SEED").is_err() {
         met.assert_all_met();
+        sim::edges::take().assert_met(sim::edges::Suite::Storage);
     }
 }
 

@@ -6,6 +6,10 @@ const fn world(name: &'static str, what: &'static str) -> Edge {
     Edge { name, what, suite: Suite::World }
 }
 
+const fn storage(name: &'static str, what: &'static str) -> Edge {
+    Edge { name, what, suite: Suite::Storage }
+}
+
 const fn elsewhere(name: &'static str, what: &'static str, test: &'static str) -> Edge {
     Edge { name, what, suite: Suite::Elsewhere(test) }
 }
@@ -50,6 +54,11 @@ pub const TABLE: &[Edge] = &[
     world("store.body.stuck", "a body never ends"),
     world("store.bytes.wrong", "a body has a wrong bit"),
     world("store.multipart", "an object is put in parts"),
+    storage("store.outage", "a request meets an outage"),
+    storage("store.throttled", "the store answers SlowDown"),
+    storage("store.slow", "a request takes minutes"),
+    storage("store.body.truncated", "a body ends half way"),
+    storage("store.missing", "404 for an object that is there"),
     // Metadata and its commits.
     world("meta.torn", "a crash tears a write of metadata"),
     world("commit.stale.epoch", "a commit of a former life is refused"),

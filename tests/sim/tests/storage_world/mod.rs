@@ -19,7 +19,8 @@ use object_store::path::Path;
 use parking_lot::Mutex;
 use sim::store::{FaultStore, Faults};
 use storage::{
-    AppendError, Class, Deps, DurableListener, Entry, NewEntry, Options, Read, ReadError, Storage,
+    AppendError, Class, Deps, DurableListener, Entry, NewEntry, Options, Read, ReadError, Remote,
+    RemoteOptions, Storage,
 };
 
 use super::storage_disk::TestDisk;
@@ -132,8 +133,7 @@ pub fn small() -> Options {
         tail_bytes_max: 48 << 10,
         block_cache_bytes_max: 256 << 10,
         read_ahead_bytes_max: 16 << 10,
-        read_timeout: Duration::from_secs(2),
-        read_tries_max: 12,
+        read_timeout: Duration::from_secs(25),
         ..Options::default()
     }
 }
@@ -423,7 +423,10 @@ impl World {
             error_one_in: sometimes(4),
             lost_response_one_in: sometimes(3),
             conflict_one_in: sometimes(5),
+            throttle_one_in: sometimes(4),
+            slow_one_in: sometimes(20),
             stuck_body_one_in: sometimes(6),
+            truncated_one_in: sometimes(6),
             wrong_bytes_one_in: sometimes(8),
             missing_one_in: sometimes(10),
             heals: false,
@@ -638,6 +641,18 @@ async fn begin(meta: &meta::Handle) -> WalId {
     wal
 }
 
+/// The wrapper of production, with shorter patience.
+fn remote(store: &FaultStore, clock: &Clock, rng: &Rng, registry: &Registry) -> Remote {
+    let options = RemoteOptions {
+        attempt_timeout: Duration::from_secs(2),
+        tries_max: 6,
+        backoff_min: Duration::from_millis(20),
+        backoff_max: Duration::from_secs(1),
+        ..RemoteOptions::default()
+    };
+    Remote::new(Arc::new(store.clone()), options, clock.clone(), rng.fork(), registry)
+}
+
 #[expect(clippy::too_many_arguments, reason = "the parts of a storage")]
 fn deps(
     clock: &Clock,
@@ -654,7 +669,7 @@ fn deps(
         clock: clock.clone(),
         rng: rng.fork(),
         disk: disk.open(),
-        store: Arc::new(store.clone()),
+        store: Arc::new(remote(store, clock, rng, registry)),
         prefix: Path::from("p/cluster"),
         meta: meta.clone(),
         budget: Budget::new(4 << 20),

@@ -69,13 +69,26 @@ fn storage_options(rng: &Rng) -> storage::Options {
         tail_bytes_max: tail,
         block_cache_bytes_max: 128 << 10,
         read_ahead_bytes_max: 16 << 10,
-        read_timeout: Duration::from_millis(500),
-        read_tries_max: 6,
+        read_timeout: Duration::from_secs(2),
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(200),
         close_timeout: Duration::from_secs(2),
         ..storage::Options::default()
     }
+}
+
+/// The wrapper of production, with patience that fits.
+fn remote(store: &FaultStore, clock: &Clock, rng: &Rng, registry: &Registry) -> storage::Remote {
+    let options = storage::RemoteOptions {
+        attempt_timeout: Duration::from_millis(300),
+        tries_max: 3,
+        patience: Duration::from_millis(600),
+        backoff_min: Duration::from_millis(5),
+        backoff_max: Duration::from_millis(100),
+        down_wait_max: Duration::from_millis(1200),
+        ..storage::RemoteOptions::default()
+    };
+    storage::Remote::new(Arc::new(store.clone()), options, clock.clone(), rng.fork(), registry)
 }
 
 fn partition_options() -> partition::Options {
@@ -102,7 +115,7 @@ impl World {
             clock: clock.clone(),
             rng: self.rng.fork(),
             disk: self.disk.open(),
-            store: Arc::new(self.store.clone()),
+            store: Arc::new(remote(&self.store, &clock, &self.rng, registry)),
             prefix: "p/cluster".into(),
             meta: meta.clone(),
             budget: budget.clone(),
@@ -293,7 +306,10 @@ pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle)
             error_one_in: sometimes(4),
             lost_response_one_in: sometimes(3),
             conflict_one_in: sometimes(5),
+            throttle_one_in: sometimes(6),
+            slow_one_in: 0,
             stuck_body_one_in: sometimes(8),
+            truncated_one_in: sometimes(8),
             wrong_bytes_one_in: sometimes(6),
             // A 404 for what metadata lists is refused at once: the storage suite meets it.
             missing_one_in: 0,
