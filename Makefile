@@ -41,5 +41,7 @@ oracle: ## capture Apache Kafka's answers anew into tests/compat/oracle.json
 prerequisites:
 	@tests/prerequisites
 
-bench: build ## Apache Kafka beside Sluice in one run; QUICK=1 for one round
-	@. tests/peers/lib.sh && set -e && install_python && install_kafka && $$PEERS/python/bin/python tests/bench/side_by_side.py
+bench: build ## Apache Kafka beside Sluice in one run, under an hour; QUICK=1 five minutes, ROWS=java,cold, WRITE=1 writes docs/benchmarks.md
+	@. tests/peers/lib.sh && set -e && install_python && install_kafka && install_minio && \
+	    QUICK="$(QUICK)" ROWS="$(ROWS)" ROUNDS="$(ROUNDS)" WRITE="$(WRITE)" BENCH_ANYWAY="$(BENCH_ANYWAY)" \
+	    PYTHONDONTWRITEBYTECODE=1 $$PEERS/python/bin/python tests/bench/run.py

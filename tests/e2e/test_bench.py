@@ -66,5 +66,6 @@ def test_the_machine_is_measured(broker, tmp_path):
     assert len(limits["synced_writes"]) == 4
     for write in limits["synced_writes"]:
         assert write["megabytes_per_second"] > 0 and write["p99_ms"] >= write["p50_ms"] > 0
+    assert limits["paced_write"]["p99_ms"] >= limits["paced_write"]["p50_ms"] > 0
     assert limits["loopback_megabytes_per_second"] > 0 and limits["memory_copy_megabytes_per_second"] > 0
     assert not list(tmp_path.glob(".sluice-bench-*"))

@@ -25,6 +25,9 @@ const FILE_BYTES: u64 = 256 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
 const COPY_BYTES: usize = 64 << 20;
 const BLOCK_BYTES: u64 = 4096;
+/// Writes a second, and threads that share them.
+const PACED_RATE: u32 = 1_000;
+const PACED_THREADS: u32 = 4;
 const PING_BYTES: usize = 1024;
 
 pub fn run(command: &Machine, out: &Output) -> Result<ExitCode, Failure> {
@@ -56,6 +59,7 @@ pub fn run(command: &Machine, out: &Output) -> Result<ExitCode, Failure> {
     let document = json!({
         "direct": file.direct,
         "synced_writes": writes,
+        "paced_write": paced_document(&paced(&file, span)?),
         "loopback_megabytes_per_second": rounded(loopback),
         "round_trip_p50_ms": rounded(round_trip.percentile_ms(50.0)),
         "round_trip_p99_ms": rounded(round_trip.percentile_ms(99.0)),
@@ -86,6 +90,10 @@ fn tell(document: &Value, out: &Output) {
     let mut rest = document.clone();
     if let Some(rest) = rest.as_object_mut() {
         rest.remove("synced_writes");
+        for (name, value) in document["paced_write"].as_object().into_iter().flatten() {
+            rest.insert(format!("paced_write_{name}"), value.clone());
+        }
+        rest.remove("paced_write");
     }
     out.document(&rest);
 }
@@ -165,6 +173,55 @@ fn synced(file: &Scratch, bytes: u64, in_flight: usize, span: Duration) -> anyho
         total.merge(&thread.join().map_err(|_| anyhow!("a thread panicked"))??);
     }
     Ok(total)
+}
+
+/// Blocks written at a steady rate, [`PACED_THREADS`] at most at a time: what a broker's log asks of the disk when small
+/// requests come in. A disk that is kept busy answers otherwise than one that is woken up a thousand times a second.
+fn paced(file: &Scratch, span: Duration) -> anyhow::Result<Tally> {
+    let begin = Instant::now();
+    let mut threads = Vec::new();
+    for index in 0..PACED_THREADS {
+        let fd = file.open()?;
+        threads.push(common::threads::spawn(&format!("paced-{index}"), move || {
+            let mut tally = Tally::new(0);
+            let mut buffer = AlignedBuf::zeroed(usize::try_from(BLOCK_BYTES)?);
+            buffer.fill(0x5a);
+            for turn in (u64::from(index)..).step_by(usize::try_from(PACED_THREADS)?) {
+                let due = Duration::from_secs(1) / PACED_RATE * u32::try_from(turn)?;
+                if due >= span {
+                    break;
+                }
+                pause(due.saturating_sub(begin.elapsed()));
+                let before = since(begin);
+                write_at(&fd, &buffer, turn * BLOCK_BYTES % FILE_BYTES)?;
+                tally.answer(before, since(begin), 1, BLOCK_BYTES);
+            }
+            Ok::<_, anyhow::Error>(tally)
+        })?);
+    }
+    let mut total = Tally::new(0);
+    for thread in threads {
+        total.merge(&thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+    }
+    Ok(total)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of its own that measures the machine, not a simulation"
+)]
+fn pause(span: Duration) {
+    std::thread::sleep(span);
+}
+
+fn paced_document(tally: &Tally) -> Value {
+    json!({
+        "size": BLOCK_BYTES,
+        "rate": PACED_RATE,
+        "p50_ms": rounded(tally.percentile_ms(50.0)),
+        "p99_ms": rounded(tally.percentile_ms(99.0)),
+        "p99_9_ms": rounded(tally.percentile_ms(99.9)),
+    })
 }
 
 fn since(begin: Instant) -> u64 {

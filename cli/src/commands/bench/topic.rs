@@ -53,7 +53,8 @@ async fn create(client: &mut Client, name: &str, partitions: u32) -> anyhow::Res
     Ok(())
 }
 
-/// Leaders of the first `count` partitions, all when it is not given. A topic that was just created may need a moment.
+/// Leaders of the first `count` partitions, all when it is not given. A topic that was just created may need a moment:
+/// until it has leaders, and until these know that they lead.
 pub async fn leaders(
     client: &mut Client,
     name: &str,
@@ -62,7 +63,16 @@ pub async fn leaders(
 ) -> anyhow::Result<BTreeMap<String, Vec<i32>>> {
     let begin = tokio::time::Instant::now();
     loop {
-        match leaders_now(client, name, count).await {
+        let found = async {
+            let leaders = leaders_now(client, name, count).await?;
+            if new {
+                for (address, partitions) in &leaders {
+                    offsets(address, name, partitions, LATEST).await?;
+                }
+            }
+            Ok(leaders)
+        };
+        match found.await {
             Err(_) if new && begin.elapsed() < LEADERS_WAIT_MAX => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
