@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/target
 BIN := $(CARGO_TARGET_DIR)/release/sluice
 ARGS ?=
 
-.PHONY: run build test test-all soak bench compat oracle verify fix prerequisites help
+.PHONY: run build test test-all soak lab-probe bench compat oracle verify fix prerequisites help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -24,6 +24,9 @@ test-all: prerequisites ## test, and the long kill loops
 
 soak: prerequisites ## hours: many seeds, many kills, many power cuts
 	@tests/run soak
+
+lab-probe: prerequisites ## which faults this machine can make: power cuts, full disks, failing calls, limits
+	@. tests/peers/lib.sh && set -e && install_python && $$PEERS/python/bin/python tests/lab_probe.py
 
 verify: prerequisites ## format, lints, docs, house rules; changes nothing
 	@tests/verify
