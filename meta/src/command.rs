@@ -45,14 +45,14 @@ commands! {
     "7" CreatePartitions, "8" AlterConfigs, "9" RegisterObject, "10" CommitUpload,
     "11" ExpireObjects, "12" ObjectsDeleted, "13" AllocateProducerIds, "14" CreateSink,
     "15" AlterSink, "16" DeleteSink, "17" AdvanceFloor, "18" SetLogStart, "19" DeclareWalLost,
-    "20" RaiseFeatureLevel, "21" SwapRanges,
+    "20" RaiseFeatureLevel, "21" SwapRanges, "29" AdvanceRetention, "30" SetCleaning,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 29, 30"
     )]
     command: Option<Command>,
 }
@@ -571,4 +571,46 @@ pub struct RaiseFeatureLevel {
     /// The new level.
     #[prost(uint32, tag = "1")]
     pub level: u32,
+}
+
+/// Moves the time that a broker's retention goes by: forward by no more than the monotonic time that passed there since
+/// the last such command, and never past the proposer's wall clock. So a wall clock that jumps deletes nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AdvanceRetention {
+    /// The broker.
+    #[prost(int32, tag = "1")]
+    pub node: i32,
+    /// Its wall time, milliseconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub now_ms: i64,
+    /// Monotonic time since its last such command, in milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub elapsed_ms: u64,
+    /// The first one of this process: how long it was down is not known, at most a day of it counts.
+    #[prost(bool, tag = "4")]
+    pub started: bool,
+}
+
+/// Notes how far a partition's cleaning has come. Proposed by the owner under its epoch; an absent field stays, offsets
+/// only rise.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetCleaning {
+    /// Number of the topic.
+    #[prost(uint64, tag = "1")]
+    pub topic: u64,
+    /// Index of the partition.
+    #[prost(uint32, tag = "2")]
+    pub index: u32,
+    /// The partition's stream epoch.
+    #[prost(int32, tag = "3")]
+    pub epoch: i32,
+    /// Everything below holds one record a key.
+    #[prost(int64, optional, tag = "4")]
+    pub clean_end: Option<i64>,
+    /// When the first tombstone below may go, in retention time; 0 for none.
+    #[prost(int64, optional, tag = "5")]
+    pub horizon_ms: Option<i64>,
+    /// Clients see nothing below, although the log start may still lie lower: a sink's open cut needs the bytes.
+    #[prost(int64, optional, tag = "6")]
+    pub hidden_below: Option<i64>,
 }

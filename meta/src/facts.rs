@@ -1,6 +1,6 @@
 //! Facts that are read from the state on demand: stream indexes, objects and logs.
 
-use common::{Lsn, NodeId, ObjectId, StreamId, WalEpoch, WalId};
+use common::{Lsn, NodeId, ObjectId, PartitionId, StreamId, WalEpoch, WalId};
 
 use crate::command::ObjectFacts;
 use crate::keys;
@@ -162,6 +162,27 @@ fn object_range(view: &dyn View, key: &[u8], value: &[u8]) -> Result<ObjectRange
         max_timestamp: range.max_timestamp,
         epoch: range.epoch,
     })
+}
+
+/// How far a partition is cleaned; zero where nothing was noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleaning {
+    /// Everything below holds one record a key.
+    pub clean_end: i64,
+    /// When the first tombstone below may go, in retention time; 0 for none.
+    pub horizon_ms: i64,
+    /// Clients see nothing below.
+    pub hidden_below: i64,
+}
+
+/// How far partition `id` is cleaned.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn cleaning(view: &dyn View, id: PartitionId) -> Result<Cleaning, ViewError> {
+    let record: record::Cleaning = view.load(&keys::cleaning(id))?.unwrap_or_default();
+    let record::Cleaning { clean_end, horizon_ms, hidden_below } = record;
+    Ok(Cleaning { clean_end, horizon_ms, hidden_below })
 }
 
 /// The streams with an index, from `after` exclusive, at most `limit`.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use common::{Lsn, ObjectId, StreamId, WalId};
+use common::{Lsn, ObjectId, PartitionId, StreamId, WalId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::Command;
 use crate::consensus::dump;
-use crate::facts::{self, Object, StreamIndex, WalFacts};
+use crate::facts::{self, Cleaning, Object, StreamIndex, WalFacts};
 use crate::image::Image;
 use crate::reply::Reply;
 use crate::view::{View, ViewError};
@@ -158,6 +158,14 @@ impl Handle {
         limit: usize,
     ) -> Result<StreamIndex, ReadError> {
         self.read(move |view| facts::stream_index(view, stream, from, limit)).await
+    }
+
+    /// How far partition `id` is cleaned; zero where nothing was noted.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn cleaning(&self, id: PartitionId) -> Result<Cleaning, ReadError> {
+        self.read(move |view| facts::cleaning(view, id)).await
     }
 
     /// Streams with an index, from `after` exclusive, at most `limit`.

@@ -26,6 +26,8 @@ pub(crate) mod tag {
     pub const EXPIRY: u8 = 0x52;
     pub const DELETION: u8 = 0x53;
     pub const RELEASE: u8 = 0x54;
+    pub const RETENTION: u8 = 0x60;
+    pub const CLEANING: u8 = 0x61;
 }
 
 /// A counter that issues ids.
@@ -98,6 +100,18 @@ pub(crate) fn partition(id: PartitionId) -> Vec<u8> {
 
 pub(crate) fn partitions_of(topic: u64) -> Vec<u8> {
     key(tag::PARTITION, &[&topic.to_be_bytes()])
+}
+
+pub(crate) fn retention(node: NodeId) -> Vec<u8> {
+    key(tag::RETENTION, &[&node.0.to_be_bytes()])
+}
+
+pub(crate) fn cleaning(id: PartitionId) -> Vec<u8> {
+    key(tag::CLEANING, &[&id.topic.to_be_bytes(), &id.index.to_be_bytes()])
+}
+
+pub(crate) fn cleaning_of(topic: u64) -> Vec<u8> {
+    key(tag::CLEANING, &[&topic.to_be_bytes()])
 }
 
 pub(crate) fn config(kind: u8, name: &[u8]) -> Vec<u8> {

@@ -250,3 +250,14 @@ pub(crate) struct PartitionName {
     #[prost(uint32, tag = "2")]
     pub index: u32,
 }
+
+/// How far a partition is cleaned.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Cleaning {
+    #[prost(int64, tag = "1")]
+    pub clean_end: i64,
+    #[prost(int64, tag = "2")]
+    pub horizon_ms: i64,
+    #[prost(int64, tag = "3")]
+    pub hidden_below: i64,
+}

@@ -122,6 +122,13 @@ pub enum Reply {
         /// True when the swap had been done before.
         again: bool,
     },
+    /// To `AdvanceRetention`.
+    RetentionTime {
+        /// The time that retention on this broker goes by, milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// To `SetCleaning`.
+    CleaningSet,
     /// To `DeclareWalLost`.
     WalLost {
         /// What is lost, by stream.

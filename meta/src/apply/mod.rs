@@ -3,6 +3,7 @@
 //! A refusal changes nothing. Each command's work is bounded: what can be large (the ranges of a deleted topic) is worked
 //! off in portions by later commands.
 
+mod cleaning;
 mod cluster;
 mod commit;
 mod configs;
@@ -101,6 +102,8 @@ fn dispatch(state: &mut Overlay<'_>, command: Option<&Command>) -> Outcome {
         Command::AdvanceFloor(command) => sinks::advance_floor(state, command),
         Command::SetLogStart(command) => streams::set_log_start(state, command),
         Command::SwapRanges(command) => swap::swap_ranges(state, command),
+        Command::AdvanceRetention(command) => cleaning::advance_retention(state, command),
+        Command::SetCleaning(command) => cleaning::set_cleaning(state, command),
     }
 }
 

@@ -84,7 +84,8 @@ pub(super) fn delete(state: &mut Overlay<'_>, command: &DeleteTopic) -> Outcome 
     state.remove(keys::topic_id(&topic.id));
     state.remove(keys::topic(number));
     state.remove(topic_config(number));
-    for prefix in [keys::partitions_of(number), keys::streams_of(number)] {
+    for prefix in [keys::partitions_of(number), keys::streams_of(number), keys::cleaning_of(number)]
+    {
         let mut gone = Vec::new();
         state.each(prefix, |key, _| {
             gone.push(key.to_vec());
