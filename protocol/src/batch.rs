@@ -24,10 +24,12 @@ use crate::wire::Reader;
 mod builder;
 mod control;
 mod records;
+mod rewriter;
 
 pub use builder::{BuildError, Builder};
 pub use control::{ControlType, EndTransactionMarker};
 pub use records::{Headers, Record, RecordError, Records};
+pub use rewriter::Rewriter;
 
 /// Size of the header, in bytes.
 pub const HEADER_BYTES: usize = 61;
@@ -67,11 +69,11 @@ pub mod field {
 pub struct Attributes(pub i16);
 
 impl Attributes {
-    const CODEC: i16 = 0b111;
+    pub(crate) const CODEC: i16 = 0b111;
     const APPEND_TIME: i16 = 1 << 3;
     const TRANSACTIONAL: i16 = 1 << 4;
     const CONTROL: i16 = 1 << 5;
-    const DELETE_HORIZON: i16 = 1 << 6;
+    pub(crate) const DELETE_HORIZON: i16 = 1 << 6;
 
     /// The codec, or `None` for a number that Kafka does not use.
     #[must_use]

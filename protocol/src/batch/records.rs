@@ -110,6 +110,12 @@ impl<'a> Records<'a> {
         Self { reader: Reader::new(payload), next: 0, count, ended: false }
     }
 
+    /// Where the next record begins, in bytes of the payload.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.reader.position()
+    }
+
     fn read(&mut self) -> Result<Record<'a>, RecordError> {
         let index = self.next;
         let wire = |error| RecordError::Wire { index, error };
