@@ -32,6 +32,14 @@ pub struct TopicConfig {
     pub retention_ms: i64,
     /// `retention.bytes`; -1 is unbounded.
     pub retention_bytes: i64,
+    /// `delete.retention.ms`: how long a tombstone stays once it was compacted.
+    pub delete_retention_ms: i64,
+    /// `min.cleanable.dirty.ratio`, in millionths.
+    pub dirty_ratio_min_ppm: u32,
+    /// `min.compaction.lag.ms`: a younger record is not compacted.
+    pub compaction_lag_min_ms: i64,
+    /// `max.compaction.lag.ms`: an older record makes a pass due whatever the ratio says.
+    pub compaction_lag_max_ms: i64,
     /// `min.insync.replicas`: kept for describing; durability does not come from replicas.
     pub min_insync_replicas: i32,
 }
@@ -47,6 +55,10 @@ impl Default for TopicConfig {
             deleted_by_age: true,
             retention_ms: 604_800_000,
             retention_bytes: -1,
+            delete_retention_ms: 86_400_000,
+            dirty_ratio_min_ppm: 500_000,
+            compaction_lag_min_ms: 0,
+            compaction_lag_max_ms: i64::MAX,
             min_insync_replicas: 1,
         }
     }
@@ -79,6 +91,19 @@ impl TopicConfig {
             deleted_by_age: has("delete").unwrap_or(base.deleted_by_age),
             retention_ms: number(configs, "retention.ms", base.retention_ms),
             retention_bytes: number(configs, "retention.bytes", base.retention_bytes),
+            delete_retention_ms: number(configs, "delete.retention.ms", base.delete_retention_ms),
+            dirty_ratio_min_ppm: ppm(configs, "min.cleanable.dirty.ratio")
+                .unwrap_or(base.dirty_ratio_min_ppm),
+            compaction_lag_min_ms: number(
+                configs,
+                "min.compaction.lag.ms",
+                base.compaction_lag_min_ms,
+            ),
+            compaction_lag_max_ms: number(
+                configs,
+                "max.compaction.lag.ms",
+                base.compaction_lag_max_ms,
+            ),
             min_insync_replicas: number(configs, "min.insync.replicas", base.min_insync_replicas),
         }
     }
@@ -86,6 +111,47 @@ impl TopicConfig {
 
 fn number<T: std::str::FromStr>(configs: &BTreeMap<String, String>, key: &str, base: T) -> T {
     configs.get(key).and_then(|text| text.trim().parse().ok()).unwrap_or(base)
+}
+
+/// A share between 0 and 1 in millionths.
+fn ppm(configs: &BTreeMap<String, String>, key: &str) -> Option<u32> {
+    let text = configs.get(key)?.trim();
+    let share: f64 = text.parse().ok().filter(|share| (0.0..=1.0).contains(share))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within 0 and 10^6"
+    )]
+    let ppm = (share * 1_000_000.0).round() as u32;
+    Some(ppm)
+}
+
+/// Gives the configuration of a topic: what of it is set, by the topic or by anything that stands behind it.
+#[derive(Clone)]
+pub struct Resolver(pub std::sync::Arc<ResolveFn>);
+
+/// What a [`Resolver`] does.
+pub type ResolveFn = dyn Fn(&meta::Image, &meta::Topic) -> BTreeMap<String, String> + Send + Sync;
+
+impl Default for Resolver {
+    /// The topic's own settings over Kafka's defaults, nothing between.
+    fn default() -> Self {
+        Self(std::sync::Arc::new(|_, topic| topic.configs.clone()))
+    }
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl Resolver {
+    /// The configuration in force.
+    #[must_use]
+    pub fn resolve(&self, image: &meta::Image, topic: &meta::Topic) -> TopicConfig {
+        TopicConfig::from_configs(&(self.0)(image, topic))
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +169,7 @@ mod tests {
             ("retention.ms", "-1"),
             ("min.insync.replicas", "2"),
             ("retention.bytes", "rubbish"),
+            ("min.cleanable.dirty.ratio", "0.25"),
         ];
         let configs = set.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let config = TopicConfig::from_configs(&configs);
@@ -111,6 +178,7 @@ mod tests {
         assert!(config.compacted && config.deleted_by_age);
         assert_eq!((config.retention_ms, config.retention_bytes), (-1, -1));
         assert_eq!(config.min_insync_replicas, 2);
+        assert_eq!(config.dirty_ratio_min_ppm, 250_000);
         let compacted = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
         assert!(!TopicConfig::from_configs(&compacted).deleted_by_age);
     }

@@ -42,6 +42,15 @@ impl Epochs {
         self.starts.push(start);
     }
 
+    /// Forgets what ended below `start`. The epoch of `start` begins there from now on.
+    pub fn truncate_below(&mut self, start: i64) {
+        let behind = self.starts.partition_point(|one| one.start_offset <= start);
+        if let Some(at) = behind.checked_sub(1) {
+            self.starts.drain(..at);
+            self.starts[0].start_offset = start;
+        }
+    }
+
     /// All starts, ascending.
     #[must_use]
     pub fn starts(&self) -> &[EpochStart] {
@@ -111,6 +120,18 @@ mod tests {
         assert_eq!(epochs.end_of(2, current, lost_end + 9).end_offset, lost_end);
         let unannounced = Epochs { starts: vec![at(1, 0)] };
         assert_eq!(unannounced.end_of(1, current, lost_end).end_offset, lost_end);
+    }
+
+    #[test]
+    fn what_ended_below_the_log_start_is_forgotten() {
+        let mut epochs = epochs(&[at(1, 0), at(3, 100), at(7, 250)]);
+        epochs.truncate_below(99);
+        assert_eq!(epochs.starts(), [at(1, 99), at(3, 100), at(7, 250)]);
+        epochs.truncate_below(100);
+        assert_eq!(epochs.starts(), [at(3, 100), at(7, 250)]);
+        epochs.truncate_below(900);
+        assert_eq!(epochs.starts(), [at(7, 900)]);
+        Epochs::default().truncate_below(5);
     }
 
     #[test]

@@ -20,6 +20,8 @@ impl IndexKind {
     pub const ABORTED: IndexKind = IndexKind(2);
     /// A cut of a sink. The payload is the sink's.
     pub const CUT: IndexKind = IndexKind(3);
+    /// Offsets that a sink will never get, because its own bound of protection gave them up; queued before they go.
+    pub const SKIPPED: IndexKind = IndexKind(4);
 }
 
 /// One record of the index stream.

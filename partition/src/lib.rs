@@ -5,9 +5,11 @@
 //! validate (pure) -> Partition::append (mutex section) -> log ... durable -> gate -> high watermark -> answers
 //! ```
 //!
-//! One task lives here, [`Partitions::run`]; the broker owns it. Everything else runs on the caller's task or, for the
+//! Two tasks live here, [`Partitions::run`] and [`Cleaner::run`]; the broker owns them. Everything else runs on the caller's task or, for the
 //! gate, on the thread that completes a write of the log.
 
+mod clean;
+pub mod compact;
 mod config;
 mod epochs;
 mod error;
@@ -29,7 +31,8 @@ mod time_index;
 mod validate;
 mod wake;
 
-pub use config::{TimestampType, TopicConfig};
+pub use clean::{Cleaner, DeleteError, retention};
+pub use config::{ResolveFn, Resolver, TimestampType, TopicConfig};
 pub use epochs::{EpochEnd, EpochStart};
 pub use error::{AppendError, Gone, OpenError, ReadError};
 pub use index::{IndexKind, IndexRecord};
@@ -38,7 +41,7 @@ pub use lookup::{
 };
 pub use metrics::Metrics;
 pub use options::Options;
-pub use partition::{Appended, IndexPosition, Offsets, Origin, Partition, ProducerFacts};
+pub use partition::{Appended, IndexPosition, Offsets, OpenCut, Origin, Partition, ProducerFacts};
 pub use producers::{BATCHES_MAX, BatchMemory, Producer, Producers, Sequenced, Verdict};
 pub use read::{Aborted, Batches, Entries, IndexPage, Isolation, ReadRequest};
 pub use records::{BatchError, BatchReader, Record};

@@ -34,12 +34,13 @@ pub(crate) async fn open(
     if meta.leader != Some(shared.node) {
         return Err(Gone::NotLeader.into());
     }
-    let config = Arc::new(TopicConfig::from_configs(&topic.configs));
+    let config = Arc::new(shared.options.resolver.resolve(&image, topic));
     let partition = Arc::new(Partition {
         id,
         topic_name: topic.name.clone(),
         topic_id: topic.id,
         epoch: meta.epoch,
+        is_coordinated: topic.internal,
         shared: Arc::clone(shared),
         state: Mutex::new(empty(shared, meta.epoch, config, image.applied)),
         time_index: Mutex::new(TimeIndex::new(0, shared.options.time_points_max)),
@@ -90,6 +91,8 @@ fn empty(shared: &Shared, epoch: StreamEpoch, config: Arc<TopicConfig>, gate_see
         next_waiter: 0,
         config,
         memory: None,
+        marks: BTreeMap::new(),
+        cuts: BTreeMap::new(),
         producers_counted: 0,
     }
 }
@@ -106,7 +109,12 @@ async fn load(partition: &Arc<Partition>) -> Result<(), OpenError> {
     }
     *partition.time_index.lock() =
         TimeIndex::new(data.start, partition.shared.options.time_points_max);
-    let (epochs, index_replayed) = load_epochs(partition, index).await?;
+    let hidden_below = partition.shared.meta.cleaning(partition.id).await;
+    let hidden_below = hidden_below
+        .map_err(|error| OpenError::Unavailable { reason: error.to_string() })?
+        .hidden_below;
+    partition.see_start(hidden_below);
+    let (mut epochs, index_replayed) = load_epochs(partition, index).await?;
     let (producers, data_replayed) = load_producers(partition, data).await?;
     let mut known = partition.state.lock();
     known.current = EpochStart { epoch: partition.epoch.0, start_offset: data.end };
@@ -114,6 +122,7 @@ async fn load(partition: &Arc<Partition>) -> Result<(), OpenError> {
         known.announced = true;
         known.current = *last;
     }
+    epochs.truncate_below(known.log_start);
     known.epochs = epochs;
     known.producers = producers;
     known.batches_since_snapshot = data_replayed;

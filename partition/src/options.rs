@@ -1,5 +1,9 @@
 //! Bounds of the partitions.
 
+use std::time::Duration;
+
+use crate::config::Resolver;
+
 /// Settings of all partitions of a broker.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -21,6 +25,13 @@ pub struct Options {
     pub scan_bytes_max: u64,
     /// Bytes that the records of one compressed batch may come to.
     pub decompressed_bytes_max: usize,
+    /// How the settings of a topic are found.
+    pub resolver: Resolver,
+    /// Time between two rounds of the cleaner (`log.retention.check.interval.ms`).
+    pub clean_interval: Duration,
+    /// Keys that one pass of topic compaction tells apart, and the keys of one batch more; a pass ends where they are
+    /// used up and the next one goes on from there.
+    pub compaction_keys_max: usize,
 }
 
 impl Default for Options {
@@ -35,6 +46,9 @@ impl Default for Options {
             time_points_max: 1_024,
             scan_bytes_max: 1 << 20,
             decompressed_bytes_max: 64 << 20,
+            resolver: Resolver::default(),
+            clean_interval: Duration::from_secs(300),
+            compaction_keys_max: 500_000,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::producers::{BatchMemory, Producer, Producers, Sequenced, Verdict};
 use crate::snapshot;
+use crate::state::{Mark, StateKind};
 use crate::time_index::TimeIndex;
 use crate::validate::Checked;
 use crate::wake::{FetchWaiter, Pending, Wakers};
@@ -76,6 +77,17 @@ pub struct ProducerFacts {
     pub last_offset: i64,
 }
 
+/// A cut of a sink that is to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenCut {
+    /// The sink.
+    pub sink: u64,
+    /// First offset of the cut.
+    pub start: i64,
+    /// The lowest log start that was in force while it was planned.
+    pub planned_under: i64,
+}
+
 /// Where an index record was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexPosition {
@@ -102,6 +114,8 @@ pub struct Partition {
     pub(crate) topic_name: String,
     pub(crate) topic_id: Uuid,
     pub(crate) epoch: StreamEpoch,
+    /// A coordinator keeps its image in the state stream.
+    pub(crate) is_coordinated: bool,
     pub(crate) shared: Arc<Shared>,
     // Sections are short and never held over an await; the log's durable call-back takes it too.
     pub(crate) state: Mutex<State>,
@@ -138,6 +152,10 @@ pub(crate) struct State {
     pub next_waiter: u64,
     pub config: Arc<TopicConfig>,
     pub memory: Option<common::Reservation>,
+    /// Snapshots in the state stream, oldest first, as far as this opening wrote or read them.
+    pub marks: BTreeMap<StateKind, Vec<Mark>>,
+    /// First offset of the open cut of each sink that has told since the opening; `None` when it has no open cut.
+    pub cuts: BTreeMap<u64, Option<i64>>,
     /// Producers counted in the gauge.
     pub producers_counted: i64,
 }

@@ -119,9 +119,19 @@ impl Partition {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_entries(&self, request: ReadRequest) -> Result<Entries, ReadError> {
+        self.check_range(request.offset)?;
+        let read = self.read_kept(request).await?;
+        self.check_range(request.offset)?;
+        Ok(read)
+    }
+
+    /// As [`Self::read_entries`], also below the log start as long as the bytes are kept: for the open cut of a sink.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_kept(&self, request: ReadRequest) -> Result<Entries, ReadError> {
         self.gate()?;
         let (_, bound) = self.bound(request.isolation);
-        self.check_range(request.offset)?;
         if request.offset >= bound {
             return Ok(Entries { batches: Vec::new(), next: request.offset, bound });
         }
@@ -138,7 +148,6 @@ impl Partition {
             .await
             .map_err(|error| self.read_error(error))?;
         self.gate()?;
-        self.check_range(request.offset)?;
         Ok(Entries { batches: read.entries, next: read.next, bound })
     }
 
@@ -213,8 +222,9 @@ impl Partition {
                 let found = Frame::decode(&entry.bytes)
                     .and_then(|frame| finder.push(entry.base_offset, frame))
                     .map_err(|damaged| corrupt(entry.base_offset, &damaged))?;
-                if found.is_some() {
-                    return Ok(found);
+                if let Some(found) = found {
+                    self.mark(&found, entry.base_offset);
+                    return Ok(Some(found));
                 }
             }
         }

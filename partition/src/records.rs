@@ -75,6 +75,11 @@ impl BatchReader {
         self.payload.len()
     }
 
+    /// The records, uncompressed.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// A copy-free slice of the records that holds `part`, which must come from one of these records.
     #[must_use]
     pub fn slice(&self, part: &[u8]) -> Bytes {

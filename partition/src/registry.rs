@@ -70,6 +70,10 @@ impl Partitions {
         &self.shared.metrics
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Makes everything queued so far go to the log: once per request, behind its appends.
     pub fn kick(&self) {
         self.shared.storage.kick();
@@ -133,7 +137,9 @@ impl Partitions {
     /// Follows the image until `shutdown`.
     pub async fn run(self, shutdown: Shutdown) {
         let mut images = self.shared.meta.watch();
-        let mut seen = Arc::clone(&images.borrow_and_update().topics);
+        let parts =
+            |image: &meta::Image| (Arc::clone(&image.topics), Arc::clone(&image.broker_configs));
+        let mut seen = parts(&images.borrow_and_update());
         self.follow();
         loop {
             tokio::select! {
@@ -141,10 +147,10 @@ impl Partitions {
                 () = shutdown.cancelled() => return,
                 changed = images.changed() => if changed.is_err() { return },
             }
-            let topics = Arc::clone(&images.borrow_and_update().topics);
-            if !Arc::ptr_eq(&topics, &seen) {
+            let now = parts(&images.borrow_and_update());
+            if !Arc::ptr_eq(&now.0, &seen.0) || !Arc::ptr_eq(&now.1, &seen.1) {
                 self.follow();
-                seen = topics;
+                seen = now;
             }
         }
     }
@@ -152,6 +158,8 @@ impl Partitions {
     /// Closes what is not owned any more, refreshes the settings of the rest.
     fn follow(&self) {
         let image = self.shared.meta.image();
+        // Partitions of one topic follow each other: its settings are looked up once.
+        let mut last: Option<(u64, Arc<TopicConfig>)> = None;
         let mut slots = self.slots.lock();
         slots.retain(|id, slot| {
             // An opening in progress meets the gate at its end.
@@ -161,9 +169,13 @@ impl Partitions {
                 self.shared.storage.close_partition(*id);
                 return false;
             }
-            let configs = image.topics.get(&id.topic).map(|topic| &topic.configs);
-            if let Some(configs) = configs {
-                partition.set_config(Arc::new(TopicConfig::from_configs(configs)));
+            if let Some(topic) = image.topics.get(&id.topic) {
+                let known = last.take().filter(|(number, _)| *number == id.topic);
+                let (_, config) = last.insert(known.unwrap_or_else(|| {
+                    let resolver = &self.shared.options.resolver;
+                    (id.topic, Arc::new(resolver.resolve(&image, topic)))
+                }));
+                partition.set_config(Arc::clone(config));
             }
             true
         });

@@ -5,12 +5,14 @@ use common::{Lsn, StreamKind, failpoint};
 
 use crate::error::AppendError;
 use crate::index::{self, IndexKind};
-use crate::partition::{IndexPosition, Partition, State, append_error};
+use crate::partition::{IndexPosition, OpenCut, Partition, State, append_error};
 use crate::snapshot;
-use crate::state::{Snapshot, StateKind};
+use crate::state::{CHUNK_BYTES_MAX, Mark, Snapshot, StateKind};
 
 /// Bytes charged to the memory budget for one producer: its batches and its places in two maps.
 const PRODUCER_MEMORY_BYTES: u64 = 384;
+/// Snapshots of one kind remembered until newer ones lie in objects.
+const MARKS_MAX: usize = 8;
 
 impl Partition {
     /// Appends a fact to the index stream. Durable when the log is durable above the position; in objects when
@@ -29,6 +31,16 @@ impl Partition {
         }
         let mut state = self.state.lock();
         self.check_gate(&mut state)?;
+        self.queue_index(&mut state, kind, version, payload)
+    }
+
+    fn queue_index(
+        &self,
+        state: &mut State,
+        kind: IndexKind,
+        version: u16,
+        payload: &[u8],
+    ) -> Result<IndexPosition, AppendError> {
         let head = index::head(kind, version);
         let parts: [&[u8]; 2] = [&head, payload];
         let offset = state.index_end;
@@ -38,6 +50,35 @@ impl Partition {
         state.index_end += 1;
         state.index_since_snapshot += 1;
         Ok(IndexPosition { offset, lsn })
+    }
+
+    /// Appends the cut of a sink, unless records were deleted since it was planned: then nothing is queued and `None`
+    /// returned. From here until [`Self::note_cut`] the bytes of the cut are kept for the sink.
+    ///
+    /// # Errors
+    /// As [`Self::append_index`].
+    pub fn append_cut(
+        &self,
+        cut: OpenCut,
+        version: u16,
+        payload: &[u8],
+    ) -> Result<Option<IndexPosition>, AppendError> {
+        if payload.len() > index::PAYLOAD_BYTES_MAX {
+            return Err(AppendError::TooLarge { bytes: payload.len() });
+        }
+        let mut state = self.state.lock();
+        self.check_gate(&mut state)?;
+        if state.log_start > cut.planned_under.max(cut.start) {
+            return Ok(None);
+        }
+        let position = self.queue_index(&mut state, IndexKind::CUT, version, payload)?;
+        state.cuts.insert(cut.sink, Some(cut.start));
+        Ok(Some(position))
+    }
+
+    /// A sink tells where its open cut begins, or that it has none.
+    pub fn note_cut(&self, sink: u64, open: Option<i64>) {
+        self.state.lock().cuts.insert(sink, open);
     }
 
     /// Queues a snapshot of someone else's state into the state stream, for example the groups of a coordinator
@@ -63,6 +104,7 @@ impl Partition {
 
     fn queue_state(&self, state: &mut State, snapshot: &Snapshot) -> Result<Lsn, AppendError> {
         let mut position = Lsn(0);
+        let first = state.state_end;
         for frame in snapshot.frames(state.state_end) {
             let parts: [&[u8]; 1] = [&frame];
             let entry = self.entry(StreamKind::State, state.state_end, &parts);
@@ -70,7 +112,25 @@ impl Partition {
             position = queued.map_err(|error| append_error(&error, frame.len()))?;
             state.state_end += 1;
         }
+        let mark = Mark { first, end: state.state_end, valid_for: snapshot.valid_for };
+        let marks = state.marks.entry(snapshot.kind).or_default();
+        if marks.len() == MARKS_MAX {
+            // Between the oldest, which may be in objects, and the newest, which will be.
+            marks.remove(1);
+        }
+        marks.push(mark);
         Ok(position)
+    }
+
+    /// Remembers a snapshot that was read at `first`, so that older ones can be released.
+    pub(crate) fn mark(&self, found: &Snapshot, first: i64) {
+        let chunks = found.payload.len().div_ceil(CHUNK_BYTES_MAX).max(1);
+        let end = first.saturating_add_unsigned(chunks as u64);
+        let mut state = self.state.lock();
+        let marks = state.marks.entry(found.kind).or_default();
+        if marks.is_empty() {
+            marks.push(Mark { first, end, valid_for: found.valid_for });
+        }
     }
 
     /// Queues producers and epochs as they are now, pending batches included: the snapshot lies behind them on the

@@ -19,6 +19,17 @@ impl StateKind {
     pub const EPOCHS: StateKind = StateKind(2);
     /// Image of the groups of a coordinator partition. The payload is the coordinator's.
     pub const GROUPS: StateKind = StateKind(3);
+
+    /// The kinds that every partition writes.
+    pub(crate) const OF_PARTITIONS: [StateKind; 2] = [StateKind::PRODUCERS, StateKind::EPOCHS];
+}
+
+/// Where a snapshot lies in the state stream, half-open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub first: i64,
+    pub end: i64,
+    pub valid_for: i64,
 }
 
 /// One snapshot.

@@ -26,6 +26,7 @@ pub enum ApiKey {
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
+    DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
@@ -83,6 +84,7 @@ pub const SERVED: &[ApiVersions] = &[
     row(ApiKey::ApiVersions, "ApiVersions", 0, 4, 3),
     row(ApiKey::CreateTopics, "CreateTopics", 2, 7, 5),
     row(ApiKey::DeleteTopics, "DeleteTopics", 1, 6, 4),
+    row(ApiKey::DeleteRecords, "DeleteRecords", 0, 2, 2),
     row(ApiKey::InitProducerId, "InitProducerId", 0, 5, 2),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4),
     row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, 4),
@@ -193,6 +195,7 @@ mod tests {
         agrees::<kafka::ApiVersionsRequest>();
         agrees::<kafka::CreateTopicsRequest>();
         agrees::<kafka::DeleteTopicsRequest>();
+        agrees::<kafka::DeleteRecordsRequest>();
         agrees::<kafka::InitProducerIdRequest>();
         agrees::<kafka::OffsetForLeaderEpochRequest>();
         agrees::<kafka::DescribeConfigsRequest>();
@@ -201,7 +204,7 @@ mod tests {
         agrees::<kafka::IncrementalAlterConfigsRequest>();
         agrees::<kafka::DescribeClusterRequest>();
         agrees::<kafka::DescribeTopicPartitionsRequest>();
-        assert_eq!(SERVED.len(), 24, "a new API needs its line above");
+        assert_eq!(SERVED.len(), 25, "a new API needs its line above");
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn fields_of(key: ApiKey) -> &'static [Field] {
         ApiKey::ApiVersions => admin::API_VERSIONS,
         ApiKey::CreateTopics => admin::CREATE_TOPICS,
         ApiKey::DeleteTopics => admin::DELETE_TOPICS,
+        ApiKey::DeleteRecords => admin::DELETE_RECORDS,
         ApiKey::DescribeConfigs => admin::DESCRIBE_CONFIGS,
         ApiKey::CreatePartitions => admin::CREATE_PARTITIONS,
         ApiKey::IncrementalAlterConfigs => admin::INCREMENTAL_ALTER_CONFIGS,

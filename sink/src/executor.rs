@@ -441,7 +441,7 @@ impl Executor {
     ) -> Result<Option<i64>, Error> {
         let (mut at, mut first) = (plan.start, None);
         while at < plan.end {
-            let chunk = self.source.read(at, plan.end, READ_BYTES).await?;
+            let chunk = self.source.read_cut(at, plan.end, READ_BYTES).await?;
             for piece in &chunk.pieces {
                 match piece {
                     Piece::Hole(hole) => record::push_hole(holes, *hole),

@@ -1,12 +1,13 @@
 //! Log and ledger over a partition of this broker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use common::StreamKind;
 use partition::{
-    AppendError, BatchReader, IndexKind, IndexRecord, Isolation, OpenError, Partition, Partitions,
-    ReadError, ReadRequest,
+    AppendError, BatchReader, IndexKind, IndexRecord, Isolation, OpenCut, OpenError, Partition,
+    Partitions, ReadError, ReadRequest,
 };
 use storage::{Class, Entry, Storage};
 
@@ -26,6 +27,8 @@ pub(crate) struct PartitionLog {
     partition: Arc<Partition>,
     storage: Storage,
     meta: meta::Handle,
+    /// The lowest log start seen by a read of this session.
+    planned_under: AtomicI64,
 }
 
 fn retry(error: impl std::fmt::Display) -> AccessError {
@@ -62,7 +65,49 @@ impl PartitionLog {
             OpenError::Corrupt { .. } => AccessError::Stop(error.to_string()),
             _ => retry(error),
         })?;
-        Ok(Self { partition, storage: storage.clone(), meta: meta.clone() })
+        let planned_under = AtomicI64::new(i64::MAX);
+        Ok(Self { partition, storage: storage.clone(), meta: meta.clone(), planned_under })
+    }
+
+    /// Reads batches and names every offset of `[from, next)`.
+    async fn pieces(
+        &self,
+        from: i64,
+        until: i64,
+        bytes_max: u64,
+        kept: bool,
+    ) -> Result<Chunk, AccessError> {
+        let mut chunk = Chunk { pieces: Vec::new(), next: from };
+        let request = ReadRequest {
+            offset: from,
+            bytes_max,
+            at_least_one: true,
+            isolation: Isolation::Uploaded,
+            class: Class::Sink,
+        };
+        let read = if kept {
+            self.partition.read_kept(request).await
+        } else {
+            self.partition.read_entries(request).await
+        };
+        let read = read.map_err(read_error)?;
+        for entry in &read.batches {
+            if entry.base_offset >= until {
+                break;
+            }
+            if entry.base_offset > chunk.next {
+                self.gap(chunk.next, entry.base_offset, &mut chunk.pieces).await?;
+            }
+            self.batch(entry, chunk.next, until, &mut chunk.pieces);
+            chunk.next = chunk.next.max(entry.end_offset().min(until));
+        }
+        // `next` may have crossed a hole behind the last batch.
+        let crossed = read.next.min(until);
+        if chunk.next < crossed {
+            self.gap(chunk.next, crossed, &mut chunk.pieces).await?;
+            chunk.next = crossed;
+        }
+        Ok(chunk)
     }
 
     /// Names the offsets between two batches.
@@ -169,37 +214,25 @@ impl Source for PartitionLog {
 
     async fn read(&self, from: i64, until: i64, bytes_max: u64) -> Result<Chunk, AccessError> {
         let view = self.view();
-        let mut chunk = Chunk { pieces: Vec::new(), next: from };
+        // The oldest log start that a plan is made under: a cut of what has been deleted since is refused.
+        self.planned_under.fetch_min(view.log_start, Ordering::AcqRel);
         if from < view.log_start {
-            chunk.next = until.min(view.log_start);
+            let mut chunk = Chunk { pieces: Vec::new(), next: until.min(view.log_start) };
             push_hole(&mut chunk.pieces, from, chunk.next, HoleKind::Skipped);
             return Ok(chunk);
         }
-        let request = ReadRequest {
-            offset: from,
-            bytes_max,
-            at_least_one: true,
-            isolation: Isolation::Uploaded,
-            class: Class::Sink,
-        };
-        let read = self.partition.read_entries(request).await.map_err(read_error)?;
-        for entry in &read.batches {
-            if entry.base_offset >= until {
-                break;
-            }
-            if entry.base_offset > chunk.next {
-                self.gap(chunk.next, entry.base_offset, &mut chunk.pieces).await?;
-            }
-            self.batch(entry, chunk.next, until, &mut chunk.pieces);
-            chunk.next = chunk.next.max(entry.end_offset().min(until));
+        self.pieces(from, until, bytes_max, false).await
+    }
+
+    async fn read_cut(&self, from: i64, until: i64, bytes_max: u64) -> Result<Chunk, AccessError> {
+        let kept = self.partition.kept_from();
+        if from < kept {
+            // Deleted before the cut was made, and named so by it.
+            let mut chunk = Chunk { pieces: Vec::new(), next: until.min(kept) };
+            push_hole(&mut chunk.pieces, from, chunk.next, HoleKind::Skipped);
+            return Ok(chunk);
         }
-        // `next` may have crossed a hole behind the last batch.
-        let crossed = read.next.min(until);
-        if chunk.next < crossed {
-            self.gap(chunk.next, crossed, &mut chunk.pieces).await?;
-            chunk.next = crossed;
-        }
-        Ok(chunk)
+        self.pieces(from, until, bytes_max, true).await
     }
 }
 
@@ -233,11 +266,14 @@ impl Ledger for PartitionLog {
                 let cut = Cut::decode(&record.payload)
                     .map_err(|damaged| AccessError::Stop(damaged.to_string()))?;
                 if (cut.sink_id, cut.generation) == (sink_id, generation) && cut.end >= from {
+                    // Open until its manifest was found or put.
+                    self.partition.note_cut(sink_id, Some(cut.start));
                     self.in_objects(record.offset).await?;
                     return Ok(Some(cut));
                 }
             }
         }
+        self.partition.note_cut(sink_id, None);
         Ok(None)
     }
 
@@ -245,8 +281,18 @@ impl Ledger for PartitionLog {
         let bytes = cut.encode();
         let mut space = self.storage.wal_space();
         let position = loop {
-            match self.partition.append_index(IndexKind::CUT, INDEX_VERSION, &bytes) {
-                Ok(position) => break position,
+            let open = OpenCut {
+                sink: cut.sink_id,
+                start: cut.start,
+                planned_under: self.planned_under.load(Ordering::Acquire),
+            };
+            match self.partition.append_cut(open, INDEX_VERSION, &bytes) {
+                Ok(Some(position)) => break position,
+                Ok(None) => {
+                    return Err(retry(
+                        "records were deleted while the cut was planned; it is planned anew",
+                    ));
+                }
                 Err(error) if error.waits_for_space() => {
                     self.storage.kick();
                     space.changed().await.map_err(retry)?;
@@ -261,6 +307,7 @@ impl Ledger for PartitionLog {
     }
 
     async fn move_floor(&self, sink_id: u64, floor: i64) -> Result<(), AccessError> {
+        self.partition.note_cut(sink_id, None);
         self.storage.carry_floor(sink_id, self.partition.id().index, floor);
         Ok(())
     }

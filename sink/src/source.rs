@@ -33,4 +33,10 @@ pub trait Source: Send + Sync {
 
     /// Pieces from `from` on, below `until`, of about `bytes_max` bytes; at least one when `from < until`.
     async fn read(&self, from: i64, until: i64, bytes_max: u64) -> Result<Chunk, AccessError>;
+
+    /// As [`Self::read`], for the files of a cut that the ledger holds: what has been deleted for readers since is still
+    /// there.
+    async fn read_cut(&self, from: i64, until: i64, bytes_max: u64) -> Result<Chunk, AccessError> {
+        self.read(from, until, bytes_max).await
+    }
 }

@@ -289,6 +289,18 @@ impl Storage {
         });
     }
 
+    /// Has readers find what lies below `end` in objects, even while the log still has it in memory: after a rewrite of
+    /// those objects. Only what is committed is passed over.
+    pub fn prefer_objects(&self, stream: StreamId, end: i64) {
+        self.0.core.table.with(stream, |state| {
+            let end = end.min(state.bounds.committed_end);
+            while state.runs.front().is_some_and(|run| run.end <= end) {
+                state.runs.pop_front();
+            }
+        });
+        self.0.reader.indexes.forget(stream);
+    }
+
     /// Reads whole entries that overlap `[from, until)`, up to `bytes_max` bytes, at least one if there is any; only
     /// what is durable. Without entries `next` may still have moved, past a hole or a lost range. Cancel safe.
     ///

@@ -19,6 +19,7 @@ mod api_versions;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -131,6 +132,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         ApiKey::ApiVersions => api_versions::handle(ctx, request).await,
         ApiKey::CreateTopics => create_topics::handle(ctx, request).await,
         ApiKey::DeleteTopics => delete_topics::handle(ctx, request).await,
+        ApiKey::DeleteRecords => delete_records::handle(ctx, request).await,
         ApiKey::InitProducerId => init_producer_id::handle(ctx, request).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(ctx, request).await,
         ApiKey::DescribeConfigs => describe_configs::handle(ctx, request).await,

@@ -26,6 +26,9 @@ pub struct Settings {
     /// Topics and records.
     #[serde(flatten)]
     pub topics: Topics,
+    /// Retention and topic compaction.
+    #[serde(flatten)]
+    pub cleaning: Cleaning,
     /// Consumer groups.
     #[serde(flatten)]
     pub groups: Groups,
@@ -199,6 +202,58 @@ impl Default for Topics {
     }
 }
 
+/// Retention and topic compaction. Topics override the defaults through Kafka's configs APIs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cleaning {
+    /// Time between two rounds of retention and compaction, in milliseconds. Default 300000, at least 1.
+    #[serde(rename = "log.retention.check.interval.ms")]
+    pub check_interval_ms: u64,
+    /// Age at which records go, in milliseconds; -1 keeps them. Default: `log.retention.minutes`.
+    #[serde(rename = "log.retention.ms")]
+    pub retention_ms: Option<i64>,
+    /// As `log.retention.ms`, in minutes. Default: `log.retention.hours`.
+    #[serde(rename = "log.retention.minutes")]
+    pub retention_minutes: Option<i32>,
+    /// As `log.retention.ms`, in hours. Default 168.
+    #[serde(rename = "log.retention.hours")]
+    pub retention_hours: i32,
+    /// Size at which the oldest records of a partition go, in bytes; -1 is unbounded. Default -1.
+    #[serde(rename = "log.retention.bytes")]
+    pub retention_bytes: i64,
+    /// What ends the life of records: `delete`, `compact` or both. Default `delete`.
+    #[serde(rename = "log.cleanup.policy")]
+    pub policy: String,
+    /// Keys that one pass of topic compaction tells apart, at 32 bytes each in memory. Default 500000, range 1000 to
+    /// 100000000.
+    #[serde(rename = "compaction.keys.max")]
+    pub keys_max: u32,
+}
+
+impl Default for Cleaning {
+    fn default() -> Self {
+        Self {
+            check_interval_ms: 300_000,
+            retention_ms: None,
+            retention_minutes: None,
+            retention_hours: 168,
+            retention_bytes: -1,
+            policy: "delete".to_owned(),
+            keys_max: 500_000,
+        }
+    }
+}
+
+impl Cleaning {
+    /// The age at which records go, from the finest unit that is set, in milliseconds; -1 keeps them.
+    #[must_use]
+    pub fn effective_retention_ms(&self) -> i64 {
+        let minutes = || self.retention_minutes.map(|minutes| i64::from(minutes) * 60_000);
+        let hours = || i64::from(self.retention_hours) * 3_600_000;
+        self.retention_ms.or_else(minutes).unwrap_or_else(hours).max(-1)
+    }
+}
+
 /// Consumer groups. Names and defaults are Kafka's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -320,6 +375,20 @@ impl Settings {
             (1..=10_000).contains(&groups.offsets_partitions),
             "offsets.topic.num.partitions",
             "1 to 10000",
+        );
+        let cleaning = &self.cleaning;
+        want(cleaning.check_interval_ms >= 1, "log.retention.check.interval.ms", "1 or more");
+        want(cleaning.retention_ms.is_none_or(|ms| ms >= -1), "log.retention.ms", "-1 or more");
+        want(
+            ["delete", "compact", "compact,delete", "delete,compact"]
+                .contains(&cleaning.policy.replace(' ', "").as_str()),
+            "log.cleanup.policy",
+            "delete, compact or both",
+        );
+        want(
+            (1000..=100_000_000).contains(&cleaning.keys_max),
+            "compaction.keys.max",
+            "1000 to 100000000",
         );
         want(groups.size_max >= 1, "group.max.size", "1 or more");
         want(groups.session_timeout_ms_min >= 1, "group.min.session.timeout.ms", "1 or more");

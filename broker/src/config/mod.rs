@@ -8,7 +8,8 @@ mod load;
 mod nearest;
 
 pub use components::{
-    Groups, LogFormat, Logging, Memory, Server, Settings, Store, Topics, Upload, Validate, Wal,
+    Cleaning, Groups, LogFormat, Logging, Memory, Server, Settings, Store, Topics, Upload,
+    Validate, Wal,
 };
 pub use load::{Fault, Faults, Loaded, Origin, Shown, Sources, load};
 pub(crate) use nearest::nearest;

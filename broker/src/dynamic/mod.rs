@@ -118,6 +118,7 @@ impl<'a> Layers<'a> {
         empty(self.broker)
             && empty(self.cluster)
             && self.settings.topics.message_bytes_max == 1_048_588
+            && self.settings.cleaning == crate::config::Cleaning::default()
     }
 }
 
@@ -125,6 +126,14 @@ impl<'a> Layers<'a> {
 fn static_value(settings: &Settings, name: &str) -> Option<String> {
     let value = match name {
         "message.max.bytes" => settings.topics.message_bytes_max.to_string(),
+        "log.retention.ms" => settings.cleaning.effective_retention_ms().to_string(),
+        "log.retention.minutes" => {
+            settings.cleaning.retention_minutes.map_or_else(String::new, |set| set.to_string())
+        }
+        "log.retention.hours" => settings.cleaning.retention_hours.to_string(),
+        "log.retention.bytes" => settings.cleaning.retention_bytes.to_string(),
+        "log.retention.check.interval.ms" => settings.cleaning.check_interval_ms.to_string(),
+        "log.cleanup.policy" => settings.cleaning.policy.clone(),
         "num.partitions" => settings.topics.partitions.to_string(),
         "default.replication.factor" => settings.topics.replication_factor.to_string(),
         "auto.create.topics.enable" => settings.topics.auto_create.to_string(),
@@ -194,6 +203,23 @@ mod tests {
             [("5", Source::Topic), ("6", Source::DynamicBroker), ("604800000", Source::Default)]
         );
         assert_eq!(layers.effective(), topic);
+    }
+
+    #[test]
+    fn the_finest_unit_of_retention_counts() {
+        let mut settings = Settings::default();
+        settings.cleaning.retention_hours = 2;
+        settings.cleaning.policy = "compact".to_owned();
+        let of = |settings: &Settings| {
+            let layers = Layers { topic: None, broker: None, cluster: None, settings };
+            layers.effective()
+        };
+        let two_hours = [("cleanup.policy", "compact"), ("retention.ms", "7200000")];
+        assert_eq!(of(&settings), map(&two_hours));
+        settings.cleaning.retention_minutes = Some(3);
+        assert_eq!(of(&settings)["retention.ms"], "180000");
+        settings.cleaning.retention_ms = Some(-1);
+        assert_eq!(of(&settings)["retention.ms"], "-1");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `meta` thread | [`Running`] | whole life; joined last |
 //! | follower of the image ([`partition::Partitions::run`]) | [`Running`] | until shutdown |
+//! | cleaner ([`partition::Cleaner::run`]): retention, compaction | [`Running`] | until shutdown |
 //! | Kafka listener and its connections | [`Running`] | from ready until drained |
 //! | watch over the object store | [`Running`] | from ready until shutdown |
 //! | HTTP | [`Running`] | from before ready until everything else has ended |
@@ -151,6 +152,7 @@ pub struct Running {
     server: Task<()>,
     follower: Task<()>,
     store_watch: Task<()>,
+    cleaner: Task<()>,
     http_task: Task<()>,
     meta_thread: MetaThread,
     _place: DataDir,
@@ -254,7 +256,8 @@ fn serve(
     meta_thread: MetaThread,
 ) -> Running {
     let Opened { place, store, meta, identity, storage, .. } = opened;
-    let (partitions, follower) = rooms::start_partitions(&parts, &meta, &storage);
+    let (partitions, (follower, cleaner)) =
+        rooms::start_partitions(settings, &parts, &meta, &storage);
     let groups = rooms::start_groups(settings, &parts, &meta, &storage, &partitions);
     let sinks =
         rooms::start_sinks(settings, &parts, &store, &partitions, &storage, &meta, &identity);
@@ -300,6 +303,7 @@ fn serve(
         server,
         follower,
         store_watch,
+        cleaner,
         http_task: opened.http_task,
         meta_thread,
         _place: place,
@@ -336,6 +340,9 @@ impl Running {
         }
         if let Err(error) = self.store_watch.await {
             warn!(%error, "the watch over the object store ended badly");
+        }
+        if let Err(error) = self.cleaner.await {
+            warn!(%error, "the cleaner ended badly");
         }
         self.ctx.groups.close().await;
         self.sinks.close().await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::metrics::Registry;
 use common::{Clock, NodeId, Rng, Shutdown};
@@ -12,6 +13,7 @@ use super::store::{self, OpenStore};
 use super::{Exit, MetaThread, StartError};
 use crate::budgets::Budgets;
 use crate::config::Settings;
+use crate::dynamic::Layers;
 use crate::groups::{self, Groups};
 use crate::metrics::Metrics;
 use crate::place::DataDir;
@@ -120,11 +122,15 @@ pub(super) async fn open_storage(
     Ok(storage::Storage::open(deps, options).await?)
 }
 
+/// The follower of the image, and the cleaner.
+pub(super) type PartitionTasks = (Task<()>, Task<()>);
+
 pub(super) fn start_partitions(
+    settings: &Arc<Settings>,
     parts: &Parts,
     meta: &meta::Handle,
     storage: &storage::Storage,
-) -> (partition::Partitions, Task<()>) {
+) -> (partition::Partitions, PartitionTasks) {
     let deps = partition::Deps {
         storage: storage.clone(),
         meta: meta.clone(),
@@ -133,9 +139,21 @@ pub(super) fn start_partitions(
         registry: parts.registry.clone(),
         budget: parts.budgets.memory.clone(),
     };
-    let partitions = partition::Partitions::new(deps, partition::Options::default());
+    let (node, known) = (parts.node, Arc::clone(settings));
+    let resolve = move |image: &meta::Image, topic: &meta::Topic| {
+        Layers::of(image, node, &known, Some(&topic.configs)).effective()
+    };
+    let options = partition::Options {
+        resolver: partition::Resolver(Arc::new(resolve)),
+        clean_interval: Duration::from_millis(settings.cleaning.check_interval_ms),
+        compaction_keys_max: usize::try_from(settings.cleaning.keys_max).unwrap_or(usize::MAX),
+        ..partition::Options::default()
+    };
+    let partitions = partition::Partitions::new(deps, options);
     let follower = tokio::spawn(partitions.clone().run(parts.shutdown.clone()));
-    (partitions, follower)
+    let cleaner = partition::Cleaner::new(partitions.clone(), parts.rng.fork());
+    let cleaner = tokio::spawn(cleaner.run(parts.shutdown.clone()));
+    (partitions, (follower, cleaner))
 }
 
 pub(super) fn start_groups(

@@ -2,6 +2,9 @@
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
@@ -12,7 +15,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use kafka_protocol::messages::{
     ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
     DescribeTopicPartitionsRequest, FetchRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
     OffsetForLeaderEpochRequest, ProduceRequest,
@@ -130,6 +133,19 @@ async fn changes(client: &mut Client) {
     })
     .await;
     every(client, |_| IncrementalAlterConfigsRequest::default()).await;
+    every(client, |_| {
+        let partition = |index, offset| {
+            DeleteRecordsPartition::default().with_partition_index(index).with_offset(offset)
+        };
+        let topic = |text, partitions| {
+            DeleteRecordsTopic::default().with_name(name(text)).with_partitions(partitions)
+        };
+        DeleteRecordsRequest::default().with_timeout_ms(10_000).with_topics(vec![
+            topic("first", vec![partition(0, -1), partition(77, 0)]),
+            topic("none", vec![partition(0, 5)]),
+        ])
+    })
+    .await;
     every(client, |version| {
         let gone = [name(&format!("made-{}", version + 1)), name("none")];
         if version >= 6 {

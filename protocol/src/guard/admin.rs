@@ -1,6 +1,6 @@
 //! Requests about the cluster, its topics and settings.
 
-use super::schema::{BOOL, Field, INT8, INT16, INT32, INT32S, Kind, STRINGS, UUID, field};
+use super::schema::{BOOL, Field, INT8, INT16, INT32, INT32S, INT64, Kind, STRINGS, UUID, field};
 
 pub(super) const API_VERSIONS: &[Field] = &[
     field("ClientSoftwareName", Kind::String).since(3),
@@ -30,6 +30,14 @@ pub(super) const DELETE_TOPICS: &[Field] = &[
     field("TimeoutMs", INT32),
 ];
 const DELETABLE_TOPIC: &[Field] = &[field("Name", Kind::String).nullable(), field("TopicId", UUID)];
+
+pub(super) const DELETE_RECORDS: &[Field] =
+    &[field("Topics", Kind::Array(&Kind::Struct(EMPTIED_TOPIC))), field("TimeoutMs", INT32)];
+const EMPTIED_TOPIC: &[Field] = &[
+    field("Name", Kind::String),
+    field("Partitions", Kind::Array(&Kind::Struct(EMPTIED_PARTITION))),
+];
+const EMPTIED_PARTITION: &[Field] = &[field("PartitionIndex", INT32), field("Offset", INT64)];
 
 pub(super) const DESCRIBE_CONFIGS: &[Field] = &[
     field("Resources", Kind::Array(&Kind::Struct(DESCRIBED_RESOURCE))),

@@ -94,6 +94,9 @@ macro_rules! paste {
     (DeleteTopics) => {
         kafka::DeleteTopicsRequest
     };
+    (DeleteRecords) => {
+        kafka::DeleteRecordsRequest
+    };
     (InitProducerId) => {
         kafka::InitProducerIdRequest
     };
@@ -122,7 +125,7 @@ macro_rules! paste {
 
 codecs! {
     Produce Fetch ListOffsets Metadata OffsetCommit OffsetFetch FindCoordinator JoinGroup Heartbeat
-    LeaveGroup SyncGroup DescribeGroups ListGroups ApiVersions CreateTopics DeleteTopics
+    LeaveGroup SyncGroup DescribeGroups ListGroups ApiVersions CreateTopics DeleteTopics DeleteRecords
     InitProducerId OffsetForLeaderEpoch DescribeConfigs CreatePartitions DeleteGroups
     IncrementalAlterConfigs DescribeCluster DescribeTopicPartitions
 }

@@ -49,6 +49,11 @@ impl Indexes {
         parts.insert(stream, part.clone());
         Ok(part)
     }
+
+    /// Asks again for `stream` at the next use.
+    pub fn forget(&self, stream: StreamId) {
+        self.parts.lock().remove(&stream);
+    }
 }
 
 fn covers(part: &StreamIndex, offset: i64) -> bool {
