@@ -111,6 +111,11 @@ pub enum Class {
     Compaction,
 }
 
+impl Class {
+    /// All classes, in the order of their numbers.
+    pub const ALL: [Class; 4] = [Class::Tail, Class::CatchUp, Class::Sink, Class::Compaction];
+}
+
 /// Told when what a partition appended has become durable.
 pub trait DurableListener: Send + Sync + 'static {
     /// Everything positioned below `lsn` is durable. Called at most once per group of the log, in LSN order, on the

@@ -16,6 +16,7 @@
 
 mod address;
 mod identity;
+mod lifecycle;
 mod rooms;
 mod store;
 
@@ -217,6 +218,7 @@ async fn open(
     *meta_thread = Some(thread);
     let wanted = Wanted { node: parts.node, host: &advertised.0, port: advertised.1 };
     let identity = identity::establish(&meta, &mut place, &store, &parts.rng, &wanted).await?;
+    lifecycle::check(store.s3.as_deref(), &identity.prefix, &parts.registry).await;
     info!(cluster = identity.cluster_id, node = parts.node.0, epoch = identity.epoch.0, "started");
     let storage = rooms::open_storage(settings, parts, &place, &store, &meta, &identity).await?;
     Ok(Opened {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::metrics::Registry;
 use common::{Clock, Rng, Shutdown};
-use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
+use object_store::aws::{AmazonS3, AmazonS3Builder, S3CopyIfNotExists};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
@@ -35,6 +35,8 @@ pub struct OpenStore {
     pub prefix: Path,
     /// How a person would call it.
     pub name: String,
+    /// The S3 client below, for what `object_store` has no call for.
+    pub(super) s3: Option<Arc<AmazonS3>>,
 }
 
 /// What the wrapper around a store needs.
@@ -55,8 +57,10 @@ pub(super) fn open(
 ) -> Result<OpenStore, StartError> {
     match &settings.object_store {
         Some(url) => {
-            let (store, prefix) = s3(settings, url)?;
-            Ok(wrapped(store, prefix, url.clone(), RemoteOptions::default(), around))
+            let (s3, prefix) = s3(settings, url)?;
+            let store: Arc<dyn ObjectStore> = s3.clone();
+            let open = wrapped(store, prefix, url.clone(), RemoteOptions::default(), around);
+            Ok(OpenStore { s3: Some(s3), ..open })
         }
         None => local(&place.objects()?, around),
     }
@@ -71,7 +75,7 @@ fn wrapped(
 ) -> OpenStore {
     let (clock, rng) = (around.clock.clone(), around.rng.fork());
     let remote = Remote::new(store, options, clock, rng, around.registry);
-    OpenStore { store: Arc::new(remote.clone()), remote, prefix, name }
+    OpenStore { store: Arc::new(remote.clone()), remote, prefix, name, s3: None }
 }
 
 /// For tools that work without a broker: nothing is registered.
@@ -111,13 +115,13 @@ fn local(path: &std::path::Path, around: &Around<'_>) -> Result<OpenStore, Start
 /// # Errors
 /// One sentence with the remedy.
 pub fn open_url(settings: &Store, url: &str) -> Result<OpenStore, StartError> {
-    let (store, prefix) = s3(settings, url)?;
+    let (s3, prefix) = s3(settings, url)?;
     let name = url.to_owned();
-    Ok(alone(|around| wrapped(store, prefix, name, RemoteOptions::default(), around)))
+    Ok(alone(|around| wrapped(s3, prefix, name, RemoteOptions::default(), around)))
 }
 
 /// A client without retries of its own: [`Remote`] makes them, within one budget.
-pub(super) fn s3(settings: &Store, url: &str) -> Result<(Arc<dyn ObjectStore>, Path), StartError> {
+pub(super) fn s3(settings: &Store, url: &str) -> Result<(Arc<AmazonS3>, Path), StartError> {
     let refused = |reason: String| StartError::Store { store: url.to_owned(), reason };
     let Some(rest) = url.strip_prefix("s3://") else {
         return Err(refused("write s3://bucket/prefix".to_owned()));

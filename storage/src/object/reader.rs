@@ -223,14 +223,26 @@ pub struct Block {
     // Where entry i begins in the payload; one more than entries.
     starts: Vec<usize>,
     payload: Bytes,
+    payload_crc: u32,
 }
 
 impl Block {
-    /// Reads the whole block that `info` describes.
+    /// Reads the whole block that `info` describes, and checks all of it.
     ///
     /// # Errors
     /// [`Damage`] that names what is wrong, with the damaged offsets where only payloads are hit.
     pub fn parse(bytes: &Bytes, info: &BlockInfo) -> Result<Self, Damage> {
+        let block = Self::open(bytes, info)?;
+        block.check(0, block.entries.len())?;
+        Ok(block)
+    }
+
+    /// Reads the whole block that `info` describes, and checks all of it but the payloads: [`Self::check`] is for when
+    /// they are used, so that each byte is summed once and what memory has changed meanwhile is found as well.
+    ///
+    /// # Errors
+    /// [`Damage`] that names what is wrong.
+    pub fn open(bytes: &Bytes, info: &BlockInfo) -> Result<Self, Damage> {
         let part = "block";
         if bytes.len() as u64 != info.length || bytes.len() < BLOCK_HEAD_BYTES {
             return Err(Damage::Short { part });
@@ -259,18 +271,36 @@ impl Block {
         }
         let payload = bytes.slice(table_end..);
         let entries: Vec<_> = table.chunks_exact(ENTRY_ROW_BYTES).map(EntryMeta::get).collect();
-        let block = Self { starts: starts(&entries, &payload, info)?, entries, payload };
-        if crc32c(&block.payload) != u32_at(bytes, 60) {
-            return Err(block.damaged().unwrap_or(Damage::Checksum { part: "block payload" }));
-        }
-        Ok(block)
+        let starts = starts(&entries, &payload, info)?;
+        Ok(Self { starts, entries, payload, payload_crc: u32_at(bytes, 60) })
     }
 
-    /// The range from the first to the last entry whose own checksum is wrong.
-    fn damaged(&self) -> Option<Damage> {
-        let bad = |index: &usize| crc32c(&self.payload(*index)) != self.entries[*index].crc;
-        let first = (0..self.entries.len()).find(bad)?;
-        let last = (0..self.entries.len()).rfind(bad)?;
+    /// Checks the payloads of entries `[first, end)`.
+    ///
+    /// # Errors
+    /// [`Damage`] with the damaged offsets.
+    ///
+    /// # Panics
+    /// When the range is not one of entries.
+    pub fn check(&self, first: usize, end: usize) -> Result<(), Damage> {
+        if first == 0 && end == self.entries.len() {
+            if crc32c(&self.payload) == self.payload_crc {
+                return Ok(());
+            }
+            let whole = Damage::Checksum { part: "block payload" };
+            return Err(self.damaged(first, end).unwrap_or(whole));
+        }
+        self.damaged(first, end).map_or(Ok(()), Err)
+    }
+
+    /// The range from the first to the last entry of `[first, end)` whose own checksum is wrong.
+    fn damaged(&self, first: usize, end: usize) -> Option<Damage> {
+        let bad = |index: &usize| {
+            let payload = &self.payload[self.starts[*index]..self.starts[*index + 1]];
+            crc32c(payload) != self.entries[*index].crc
+        };
+        let last = (first..end).rfind(bad)?;
+        let first = (first..end).find(bad)?;
         let (start, end) = (self.entries[first].base_offset, self.entries[last].end_offset());
         Some(Damage::Payload { start, end })
     }

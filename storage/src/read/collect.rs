@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use bytes::BytesMut;
+use common::crc32c;
 
-use crate::object::{Block, EntryMeta};
+use crate::object::{Block, Damage, EntryMeta};
 use crate::tail::TailGroup;
 use crate::types::{Entry, Read};
 
@@ -71,16 +72,24 @@ impl Collector {
     }
 
     /// Adds from the entries at `positions` of `group`. False when no more fits or `until` is reached.
-    pub fn group(&mut self, group: &TailGroup, positions: Range<u32>) -> bool {
+    ///
+    /// # Errors
+    /// The offset of an entry whose bytes in memory are no longer those that were appended; those before are added.
+    pub fn group(&mut self, group: &TailGroup, positions: Range<u32>) -> Result<bool, i64> {
         let first = partition_point(positions.clone(), |position| {
             group.meta(position).end_offset() <= self.from
         });
         for position in first..positions.end {
             let meta = group.meta(position);
+            let before = (self.bytes, self.taken);
             if !self.takes(&meta) {
-                return false;
+                return Ok(false);
             }
             let payload = group.payload(position);
+            if crc32c(&payload) != meta.crc {
+                (self.bytes, self.taken) = before;
+                return Err(meta.base_offset);
+            }
             if payload.len() >= JOIN_BYTES_MAX {
                 self.flush();
                 self.read.push_run([entry(&meta, payload.clone())], payload);
@@ -92,23 +101,31 @@ impl Collector {
             self.joined.extend_from_slice(&payload);
             self.joined_entries.push(meta);
         }
-        true
+        Ok(true)
     }
 
     /// Adds from `block`, which covers `[.., end)`. False when no more fits or `until` is reached.
-    pub fn block(&mut self, block: &Block, end: i64) -> bool {
+    ///
+    /// # Errors
+    /// The damage; nothing is added then.
+    pub fn block(&mut self, block: &Block, end: i64) -> Result<bool, Damage> {
         self.flush();
         let entries = block.entries();
         let first = entries.partition_point(|meta| meta.end_offset() <= self.from);
         let mut last = first;
+        let before = (self.bytes, self.taken);
         while last < entries.len() && self.takes(&entries[last]) {
             last += 1;
         }
         if last > first {
+            if let Err(damage) = block.check(first, last) {
+                (self.bytes, self.taken) = before;
+                return Err(damage);
+            }
             let metas = (first..last).map(|index| entry(&entries[index], block.payload(index)));
             self.read.push_run(metas, block.payloads(first, last));
         }
-        match entries.get(last) {
+        Ok(match entries.get(last) {
             None => {
                 self.pass(end.min(self.until));
                 end < self.until
@@ -118,7 +135,7 @@ impl Collector {
                 false
             }
             Some(_) => false,
-        }
+        })
     }
 
     /// There is nothing below `offset` that was not collected.

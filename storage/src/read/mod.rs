@@ -3,6 +3,7 @@
 //! A read that the tail cache answers takes two short locks and waits for nothing. Everything else first asks for one of
 //! the requests its class may have in flight.
 
+mod ahead;
 mod cache;
 mod collect;
 mod indexes;
@@ -21,11 +22,12 @@ use crate::options::Options;
 use crate::streams::Run;
 use crate::tail::TailGroup;
 use crate::types::{Class, Read};
+pub(crate) use ahead::ReadAhead;
 pub(crate) use cache::BlockCache;
 use cache::{Cached, Key};
 use collect::Collector;
 pub(crate) use indexes::Indexes;
-pub(crate) use objects::{ReadAhead, agree};
+pub(crate) use objects::agree;
 
 /// Runs looked at in one go: a read that wants more comes again.
 const RUNS_MAX: usize = 256;
@@ -44,22 +46,47 @@ pub(crate) struct Reader {
     pub permits: Permits,
 }
 
-/// Requests in flight by class.
-pub(crate) struct Permits([Semaphore; 4]);
+/// What each class may have in flight: requests, and bytes in units of [`PERMIT_BYTES`].
+pub(crate) struct Permits([Share; 4]);
+
+struct Share {
+    requests: Semaphore,
+    bytes: Semaphore,
+    bytes_max: u32,
+}
+
+/// What one permit of bytes stands for.
+const PERMIT_BYTES: u64 = 4096;
 
 impl Permits {
     pub fn new(options: &Options) -> Self {
-        let permits = |max: usize| Semaphore::new(max.max(1));
+        // Bytes in flight are bounded by the memory that the class's blocks would go to.
+        let share = |requests: usize, part: u64| {
+            let bytes = (options.block_cache_bytes_max / part).max(PERMIT_BYTES);
+            let bytes_max = u32::try_from(bytes / PERMIT_BYTES).unwrap_or(u32::MAX >> 3);
+            let permits = usize::try_from(bytes_max).unwrap_or(usize::MAX >> 3);
+            Share {
+                requests: Semaphore::new(requests.max(1)),
+                bytes: Semaphore::new(permits),
+                bytes_max,
+            }
+        };
         Self([
-            permits(options.tail_requests_max),
-            permits(options.catch_up_requests_max),
-            permits(options.sink_requests_max),
-            permits(options.compaction_requests_max),
+            share(options.tail_requests_max, 2),
+            share(options.catch_up_requests_max, 2),
+            share(options.sink_requests_max, 4),
+            share(options.compaction_requests_max, 4),
         ])
     }
 
-    async fn one(&self, class: Class) -> SemaphorePermit<'_> {
-        self.0[class as usize].acquire().await.expect("these semaphores are never closed")
+    /// Waits for a request's turn. One that is larger than the whole share goes alone.
+    async fn one(&self, class: Class, bytes: u64) -> (SemaphorePermit<'_>, SemaphorePermit<'_>) {
+        let share = &self.0[class as usize];
+        let bytes = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+        let bytes = bytes.min(share.bytes_max);
+        let never = "these semaphores are never closed";
+        let request = share.requests.acquire().await.expect(never);
+        (request, share.bytes.acquire_many(bytes).await.expect(never))
     }
 }
 
@@ -175,8 +202,8 @@ impl Reader {
         class: Class,
     ) -> Result<Result<(Read, &'static str), Moved>, ReadError> {
         let mut collector = Collector::new(from, until, bytes_max);
-        let mut source = "tail";
-        for run in runs {
+        let (mut source, mut at, mut damaged) = ("tail", 0, false);
+        while let Some(run) = runs.get(at) {
             let group = match self.core.tail.get(run.group) {
                 Some(group) => group,
                 None if !collector.is_empty() => break,
@@ -188,12 +215,44 @@ impl Reader {
                     }
                 }
             };
-            if !collector.group(&group, run.first..run.first + run.count) {
-                break;
+            match collector.group(&group, run.first..run.first + run.count) {
+                Ok(true) => at += 1,
+                Ok(false) => break,
+                Err(offset) => {
+                    self.drop_damaged(stream, run, offset);
+                    if !collector.is_empty() {
+                        break;
+                    }
+                    if std::mem::replace(&mut damaged, true) {
+                        return Err(self.damaged_twice(stream, run));
+                    }
+                }
             }
         }
         self.core.metrics.hit(source);
         Ok(Ok((collector.finish(), source)))
+    }
+
+    /// Memory no longer holds what was appended: the buffer goes, the log is read instead.
+    fn drop_damaged(&self, stream: StreamId, run: &Run, offset: i64) {
+        self.core.metrics.error("tail_check");
+        let group = run.group;
+        tracing::warn!(%stream, offset, %group, "a batch in memory is damaged, it is read again from the log");
+        self.core.tail.drop_buffer(group);
+        self.cache.remove(&Key::Group(group));
+    }
+
+    fn damaged_twice(&self, stream: StreamId, run: &Run) -> ReadError {
+        let reason = "entries read back twice do not have their checksums".to_owned();
+        let error = ReadError::CorruptLog {
+            lsn: run.group,
+            stream,
+            start: run.start,
+            end: run.end,
+            reason,
+        };
+        tracing::error!(%error, "a range of a stream is refused");
+        error
     }
 
     /// Reads a group back from the log; `None` when it has moved into objects.
@@ -210,17 +269,21 @@ impl Reader {
         if self.is_moved(stream, run.group) {
             return Ok(None);
         }
-        let _permit = self.permits.one(class).await;
+        let _permit = self.permits.one(class, run.bytes).await;
         let group = match self.wal.read_group(run.group).await {
             Ok(group) => group,
             Err(wal::ReadError::Moved { .. }) => {
                 // The commit that trimmed it has been noted before, so the next look finds the objects.
                 return Ok(None);
             }
+            // Damaged, but in objects meanwhile: another copy.
+            Err(wal::ReadError::Corrupt { .. }) if self.is_moved(stream, run.group) => {
+                return Ok(None);
+            }
             Err(error) => return Err(self.log_error(stream, run, &error)),
         };
         let group = Arc::new(TailGroup::new(group, &self.core.budget));
-        self.cache.insert(key, Cached::Group(group.clone()));
+        self.cache.insert(key, Cached::Group(group.clone()), class);
         self.core.metrics.block_cache_bytes(self.cache.bytes());
         Ok(Some(group))
     }

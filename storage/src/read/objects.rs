@@ -1,6 +1,5 @@
 //! Reads from objects: which blocks, in one request where they lie back to back, with read-ahead, checked, cached.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,7 +7,6 @@ use bytes::Bytes;
 use common::{ObjectId, Reservation, StreamId};
 use meta::ObjectRange;
 use object_store::Error;
-use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Reader;
@@ -22,35 +20,8 @@ use crate::types::{Class, Read};
 
 /// Objects opened by one read.
 const OBJECTS_MAX: u32 = 8;
-/// Streams whose reading is watched for read-ahead; at the bound all are forgotten.
-const WATCHED_MAX: usize = 1024;
-/// First read-ahead, when a read goes on where the last one ended.
-const AHEAD_BYTES_MIN: u64 = 1 << 20;
-
-/// Where each (stream, class) read last, and how far ahead the next read may go.
-#[derive(Default)]
-pub(crate) struct ReadAhead(Mutex<BTreeMap<(StreamId, Class), (i64, u64)>>);
-
-impl ReadAhead {
-    /// Bytes to read beyond what was asked: doubles with each read that goes on where the last one ended.
-    fn window(&self, stream: StreamId, class: Class, from: i64, bytes_max: u64) -> u64 {
-        let watched = self.0.lock();
-        match watched.get(&(stream, class)) {
-            Some((next, window)) if *next == from => {
-                window.saturating_mul(2).clamp(AHEAD_BYTES_MIN, bytes_max.max(AHEAD_BYTES_MIN))
-            }
-            _ => 0,
-        }
-    }
-
-    fn note(&self, stream: StreamId, class: Class, next: i64, window: u64) {
-        let mut watched = self.0.lock();
-        if watched.len() >= WATCHED_MAX {
-            watched.clear();
-        }
-        watched.insert((stream, class), (next, window));
-    }
-}
+/// Times an object is asked for again under a fresh index before it counts as missing.
+const MISSES_MAX: u32 = 2;
 
 /// Why an object did not give a range.
 enum Failure {
@@ -75,7 +46,9 @@ impl Reader {
         bytes_max: u64,
         class: Class,
     ) -> Result<Read, ReadError> {
-        let ahead = self.ahead.window(stream, class, from, self.options.read_ahead_bytes_max);
+        let now = self.core.clock.elapsed();
+        let (ahead_max, share) = (self.options.read_ahead_bytes_max, self.cache.share(class));
+        let ahead = self.ahead.window(stream, class, from, now, ahead_max, share);
         let mut collector = Collector::new(from, until, bytes_max);
         let (mut opened, mut fresh, mut gone) = (0, false, None);
         while collector.next() < until && !collector.is_full() && opened < OBJECTS_MAX {
@@ -100,7 +73,7 @@ impl Reader {
                 fresh = true;
                 continue;
             };
-            if gone == Some(range.object) {
+            if gone == Some((range.object, MISSES_MAX)) {
                 let (object, start, end) = (range.object, range.start, range.end);
                 return self.refuse(ReadError::Missing { object, stream, start, end });
             }
@@ -108,8 +81,12 @@ impl Reader {
             match self.read_range(stream, range, &mut collector, at, until, ahead, class).await {
                 Ok(true) => fresh = false,
                 Ok(false) => break,
-                // Asked once more: what metadata lists now is there, or it is missing.
-                Err(Failure::NotFound) => (fresh, gone) = (true, Some(range.object)),
+                // What metadata lists now is there, or it is missing.
+                Err(Failure::NotFound) => {
+                    fresh = true;
+                    let before = gone.filter(|(object, _)| *object == range.object);
+                    gone = Some((range.object, before.map_or(1, |(_, misses)| misses + 1)));
+                }
                 Err(_) if !collector.is_empty() => break,
                 Err(Failure::Other(error)) => return Err(error),
                 Err(Failure::Damaged(damage)) => {
@@ -118,7 +95,7 @@ impl Reader {
             }
         }
         let read = collector.finish();
-        self.ahead.note(stream, class, read.next, ahead);
+        self.ahead.note(stream, class, from, read.next, now, ahead);
         Ok(read)
     }
 
@@ -152,7 +129,17 @@ impl Reader {
         while !rest.is_empty() {
             let (loaded, count) = self.load(range.object, rest, collector, ahead, class).await?;
             for (block, info) in loaded.iter().zip(rest) {
-                if !collector.block(&block.value, info.end) {
+                let goes_on = match collector.block(&block.value, info.end) {
+                    Ok(goes_on) => goes_on,
+                    Err(damage) => {
+                        let block = self.once_more(range.object, info, &damage, class).await?;
+                        collector.block(&block.value, info.end)?
+                    }
+                };
+                if collector.next() >= info.end {
+                    self.cache.passed(&Key::Block(range.object, info.position));
+                }
+                if !goes_on {
                     return Ok(collector.next() >= until && !collector.is_full());
                 }
             }
@@ -162,6 +149,25 @@ impl Reader {
             }
         }
         Ok(true)
+    }
+
+    /// Reads a block again whose payload is damaged, in memory or on its way: another copy may be sound.
+    async fn once_more(
+        &self,
+        object: ObjectId,
+        info: &BlockInfo,
+        damage: &Damage,
+        class: Class,
+    ) -> Result<Arc<Held<Block>>, Failure> {
+        self.core.metrics.error("block_check");
+        tracing::warn!(%object, stream = %info.stream, %damage, "a block is damaged, it is read again");
+        self.cache.remove(&Key::Block(object, info.position));
+        let again = self.fetch_blocks(object, std::slice::from_ref(info), &[0], class).await?;
+        let block = again.into_iter().next().ok_or(Damage::Short { part: "block" })?;
+        block.value.check(0, block.value.entries().len()).inspect_err(|_| {
+            self.cache.remove(&Key::Block(object, info.position));
+        })?;
+        Ok(block)
     }
 
     /// Loads the first blocks of `rest`: what the collector still wants and `ahead` bytes more, bounded.
@@ -182,7 +188,8 @@ impl Reader {
             let adjacent =
                 count == 0 || rest[count - 1].position + rest[count - 1].length == info.position;
             let fits = bytes.saturating_add(info.length) <= bytes_max && bytes < wanted;
-            if count > 0 && (!fits || !adjacent) {
+            let apart = !adjacent && bytes >= collector.wanted();
+            if count > 0 && (!fits || apart) {
                 break;
             }
             bytes += info.length;
@@ -230,16 +237,18 @@ impl Reader {
         let ranges: Vec<_> = missing.iter().map(range).collect();
         let mut tries = 0;
         loop {
-            let held = self.reserve(ranges.iter().map(|range| range.end - range.start).sum());
+            let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+            let expected = self.cache.expect(class, bytes);
+            let held = self.reserve(bytes);
             let found = self.get(object, &ranges, class).await?;
+            // Each in a buffer of its own; payloads are checked when they are used.
             let parsed = missing.iter().zip(found).map(|(index, bytes)| {
-                let bytes = alone(bytes);
-                Block::parse(&bytes, &infos[*index]).map(|block| (infos[*index].position, block))
+                Block::open(&bytes, &infos[*index]).map(|block| (infos[*index].position, block))
             });
             let parsed: Result<Vec<_>, Damage> = parsed.collect();
-            drop(held);
+            drop((held, expected));
             match parsed {
-                Ok(blocks) => return Ok(self.keep(object, blocks)),
+                Ok(blocks) => return Ok(self.keep(object, blocks, class)),
                 // Once more: the damage may have happened on the way.
                 Err(damage) if tries > 0 => return Err(damage.into()),
                 Err(_) => tries += 1,
@@ -247,13 +256,19 @@ impl Reader {
         }
     }
 
-    fn keep(&self, object: ObjectId, blocks: Vec<(u64, Block)>) -> Vec<Arc<Held<Block>>> {
+    fn keep(
+        &self,
+        object: ObjectId,
+        blocks: Vec<(u64, Block)>,
+        class: Class,
+    ) -> Vec<Arc<Held<Block>>> {
         let mut out = Vec::with_capacity(blocks.len());
         for (position, value) in blocks {
             let (held, fits) = self.hold(value.bytes_held());
             let block = Arc::new(Held { value, held });
             if fits {
-                self.cache.insert(Key::Block(object, position), Cached::Block(block.clone()));
+                let key = Key::Block(object, position);
+                self.cache.insert(key, Cached::Block(block.clone()), class);
             }
             out.push(block);
         }
@@ -280,12 +295,11 @@ impl Reader {
         }
     }
 
-    /// Makes room for bytes on their way; the number of requests in flight bounds what is forced.
+    /// Makes room for bytes on their way, in the block cache alone: what reads from objects pushes out no tail. The
+    /// shares of requests and bytes of the classes bound what is forced.
     fn reserve(&self, bytes: u64) -> Reservation {
         self.core.budget.reserve(bytes).unwrap_or_else(|_| {
             self.cache.shrink(bytes);
-            let evicted = self.core.tail.evict(bytes);
-            self.core.forget(&evicted);
             self.core.budget.force(bytes)
         })
     }
@@ -317,7 +331,7 @@ impl Reader {
         let (held, fits) = self.hold(index.bytes_held());
         let index = Arc::new(Held { value: index, held });
         if fits {
-            self.cache.insert(key, Cached::Index(index.clone()));
+            self.cache.insert(key, Cached::Index(index.clone()), class);
         }
         Ok(index)
     }
@@ -331,7 +345,8 @@ impl Reader {
     ) -> Result<Vec<Bytes>, Failure> {
         let key = data_key(&self.prefix, object);
         let asked = async {
-            let _permit = self.permits.one(class).await;
+            let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+            let _permit = self.permits.one(class, bytes).await;
             self.core.metrics.gets.inc();
             self.store.get_ranges(&key, ranges).await
         };
@@ -382,9 +397,4 @@ fn corrupt(stream: StreamId, range: &ObjectRange, damage: &Damage) -> ReadError 
         _ => (range.start, range.end),
     };
     ReadError::Corrupt { object: range.object, stream, start, end, reason: damage.to_string() }
-}
-
-/// A buffer of its own: a slice of a larger answer would keep all of that in memory.
-fn alone(bytes: Bytes) -> Bytes {
-    if bytes.is_unique() { bytes } else { Bytes::copy_from_slice(&bytes) }
 }

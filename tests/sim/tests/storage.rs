@@ -68,12 +68,25 @@ fn streams_are_a_vector_whatever_happens() {
 fn an_outage_is_bounded_by_the_log_and_ends_by_itself() {
     simulate(7, |seed| async move {
         let mut world = World::new(seed, small()).await;
+        world.append(1, StreamKind::Data, 8000).await;
+        world.storage.upload_through(world.last_position()).await.expect("open");
+        world.restart().await;
         world.store.set(Faults { outage: true, ..Faults::default() });
-        for _ in 0..40 {
-            world.append(0, StreamKind::Data, 8000).await;
+        // Ten minutes under load: produce goes on until the log is full, then is refused and refused.
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..600 {
+            match world.try_append(0, StreamKind::Data, 8000) {
+                Ok(_) => taken += 1,
+                Err(AppendError::Full) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+            world.storage.kick();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let cold = world.read(data_of(1), 0).await.expect_err("no empty answer");
+            assert!(matches!(cold, ReadError::Unavailable(_)), "an outage is no damage: {cold}");
+            assert!(world.read(data_of(0), 0).await.is_ok(), "what is in the log is served");
         }
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        world.check_all().await;
+        assert!(taken > 40 && refused > 100, "{taken} {refused}");
         let bounds = world.storage.bounds(data_of(0)).expect("open");
         assert_eq!(bounds.committed_end, 0);
         world.store.set(Faults::default());
@@ -303,4 +316,47 @@ fn a_close_uploads_what_waits_and_the_next_start_has_nothing_to_do() {
         world.check_all().await;
         assert_eq!(world.read(data_of(0), 0).await.expect("there").entries.len(), 1);
     });
+}
+
+/// A reader with a small appetite, at the tail or far behind, while everything it reads from is evicted under it.
+#[test]
+fn a_reader_that_falls_off_the_tail_sees_no_gap_and_no_repeat() {
+    let (mut tails, mut logs, mut objects) = (0, 0, 0);
+    for seed in seeds(30) {
+        simulate(seed, |seed| async move {
+            let mut world = World::new(seed, small()).await;
+            let rng = Rng::seeded(seed);
+            let mut next = 0;
+            for _ in 0..80 {
+                for _ in 0..rng.below(3) {
+                    let _ = world.try_append(
+                        0,
+                        StreamKind::Data,
+                        if rng.one_in(4) { 9000 } else { 300 },
+                    );
+                }
+                world.storage.kick();
+                match rng.below(6) {
+                    0 => world.storage.release_memory(u64::MAX),
+                    1 => world.storage.release_memory(rng.below(100_000)),
+                    2 => {
+                        let last = world.last_position();
+                        world.storage.upload_through(last).await.expect("open");
+                        world.storage.release_memory(u64::MAX);
+                    }
+                    _ => {}
+                }
+                tokio::time::sleep(Duration::from_millis(rng.below(1500))).await;
+                next = world.follow(data_of(0), next, 1 + rng.below(20_000)).await;
+            }
+            world.check_all().await;
+            storage_world::EDGES.with_borrow_mut(|edges| edges.add(&world.edges()));
+        });
+    }
+    storage_world::EDGES.with_borrow(|edges| {
+        (tails, logs, objects) = (edges.evictions, edges.wal_reads, edges.object_reads);
+    });
+    if std::env::var("SLUICE_SEED").is_err() {
+        assert!(tails > 0 && logs > 0 && objects > 0, "{tails} {logs} {objects}");
+    }
 }

@@ -452,6 +452,17 @@ impl World {
         }
     }
 
+    /// One read of a reader that stands at `next`; where it stands then.
+    pub async fn follow(&mut self, stream: StreamId, next: i64, bytes_max: u64) -> i64 {
+        let Some(model) = self.model.get(&stream).cloned() else { return next };
+        let end = self.storage.bounds(stream).expect("open").durable_end;
+        let read = self.storage.read(stream, next, i64::MAX, bytes_max, Class::CatchUp).await;
+        let read = read.expect("no faults are on");
+        assert!(read.next > next || next >= end, "nothing at {next} below {end}");
+        compare(&model, &read, next);
+        read.next
+    }
+
     async fn check_back(&mut self, stream: StreamId) {
         let Some(model) = self.model.get(&stream).cloned() else { return };
         let end = self.storage.bounds(stream).expect("open").durable_end;
