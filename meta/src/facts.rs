@@ -83,6 +83,25 @@ pub struct Object {
     pub ranges: Vec<(StreamId, i64)>,
     /// When the stage began or, when registered, ends; metadata time.
     pub at_ms: i64,
+    /// Live ranges in it.
+    pub live: u32,
+    /// Payload bytes of its live ranges.
+    pub live_bytes: u64,
+    /// Payload bytes that were live when it was committed.
+    pub payload_bytes: u64,
+    /// Made by compaction.
+    pub swapped: bool,
+}
+
+/// A live range of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRange {
+    /// The stream.
+    pub stream: StreamId,
+    /// The stream's log start.
+    pub log_start: i64,
+    /// The range.
+    pub range: ObjectRange,
 }
 
 /// A write-ahead log as metadata knows it.
@@ -219,6 +238,30 @@ pub fn object(view: &dyn View, id: ObjectId) -> Result<Option<Object>, ViewError
     Ok(Some(object_of(id, record, ranges)))
 }
 
+/// The live ranges of an object, by stream, at most `limit`; none when it is not committed.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn live_ranges(
+    view: &dyn View,
+    id: ObjectId,
+    limit: usize,
+) -> Result<Vec<LiveRange>, ViewError> {
+    let (start, end) = keys::under(keys::live_of(id));
+    let mut found = Vec::new();
+    for (key, _) in view.scan(&start, &end, limit)? {
+        let shape = || bad_key(&key);
+        let (stream, rest) =
+            keys::split_stream(key.get(9..).ok_or_else(shape)?).ok_or_else(shape)?;
+        let range_key = keys::range(stream, keys::split_i64(rest).ok_or_else(shape)?.0);
+        let Some(value) = view.get(&range_key)? else { continue };
+        let log_start =
+            view.load::<record::Stream>(&keys::stream(stream))?.unwrap_or_default().start;
+        found.push(LiveRange { stream, log_start, range: object_range(view, &range_key, &value)? });
+    }
+    Ok(found)
+}
+
 /// Objects with ids above `after`, ascending, at most `limit`, without their ranges.
 ///
 /// # Errors
@@ -300,5 +343,9 @@ fn object_of(id: ObjectId, record: record::Object, ranges: Vec<(StreamId, i64)>)
         facts: record.facts,
         ranges,
         at_ms: record.at_ms,
+        live: record.live,
+        live_bytes: record.live_bytes,
+        payload_bytes: record.payload_bytes,
+        swapped: record.swapped,
     }
 }

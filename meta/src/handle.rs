@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::Command;
 use crate::consensus::dump;
-use crate::facts::{self, Cleaning, Object, StreamIndex, WalFacts};
+use crate::facts::{self, Cleaning, LiveRange, Object, StreamIndex, WalFacts};
 use crate::image::Image;
 use crate::reply::Reply;
 use crate::view::{View, ViewError};
@@ -198,6 +198,18 @@ impl Handle {
         limit: usize,
     ) -> Result<Vec<Object>, ReadError> {
         self.read(move |view| facts::objects(view, after, limit)).await
+    }
+
+    /// The live ranges of an object, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn live_ranges(
+        &self,
+        id: ObjectId,
+        limit: usize,
+    ) -> Result<Vec<LiveRange>, ReadError> {
+        self.read(move |view| facts::live_ranges(view, id, limit)).await
     }
 
     /// Objects whose delete in the store is due at `now_ms`, at most `limit`.

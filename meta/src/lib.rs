@@ -29,7 +29,7 @@ pub use apply::{
 };
 pub use command::{Command, SinkState};
 pub use consensus::{Alone, Deps, Driver, Fatal, Options, StartError, Transport, start};
-pub use facts::{Cleaning, Object, ObjectRange, ObjectStage, StreamIndex, WalFacts};
+pub use facts::{Cleaning, LiveRange, Object, ObjectRange, ObjectStage, StreamIndex, WalFacts};
 pub use frame::DecodeError;
 pub use handle::{Handle, ProposeError, ReadError, Standing};
 pub use image::{BrokerMeta, ClusterMeta, Image, PartitionMeta, SinkMeta, Topic};

@@ -241,6 +241,12 @@ pub(crate) struct Object {
     /// Made by compaction, not by an upload round.
     #[prost(bool, tag = "11")]
     pub swapped: bool,
+    /// Payload bytes in live ranges.
+    #[prost(uint64, tag = "12")]
+    pub live_bytes: u64,
+    /// Payload bytes of all ranges that were live when it was committed.
+    #[prost(uint64, tag = "13")]
+    pub payload_bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Message)]

@@ -29,9 +29,18 @@ struct Content {
     state: Map,
     synced: (Map, Map),
     failing: bool,
+    volatile: bool,
 }
 
 impl MemoryStore {
+    /// A store that keeps no copy for a power cut: for long lives, where the copy would take all the time.
+    #[must_use]
+    pub fn volatile() -> Self {
+        let store = Self::default();
+        store.image.lock().volatile = true;
+        store
+    }
+
     /// Loses every write since the last synced one.
     pub fn power_cut(&self) {
         let mut content = self.image.lock();
@@ -127,7 +136,7 @@ impl MetaStore for MemoryStore {
             Err(StoreError::new("write", "input/output error"))
         } else {
             content.write(batch);
-            if sync {
+            if sync && !content.volatile {
                 content.synced = (content.log.clone(), content.state.clone());
             }
             Ok(())

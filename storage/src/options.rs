@@ -89,6 +89,10 @@ pub struct Options {
     pub compaction_object_bytes_max: u64,
     /// Ranges that one job takes.
     pub compaction_ranges_max: usize,
+    /// Younger objects are left alone: the end of the log is read from memory, and more of it may come.
+    pub compaction_age_min: Duration,
+    /// Pause between looks for something to do.
+    pub compaction_interval: Duration,
     /// First pause after a failure; doubles, jittered.
     pub backoff_min: Duration,
     /// Longest pause after a failure.
@@ -124,6 +128,8 @@ impl Default for Options {
             compaction_part_bytes: 16 << 20,
             compaction_object_bytes_max: 1 << 30,
             compaction_ranges_max: 8192,
+            compaction_age_min: Duration::from_secs(60),
+            compaction_interval: Duration::from_secs(10),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),

@@ -48,6 +48,7 @@ struct Inner {
     appended: AtomicU64,
     shutdown: Shutdown,
     uploader: Mutex<Option<JoinHandle<()>>>,
+    planner: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Storage {
@@ -125,6 +126,11 @@ impl Storage {
         let shutdown = Shutdown::new();
         let task = tokio::spawn(uploader.run(shutdown.clone()));
         let uploader = Mutex::new(Some(task));
+        let planner = options.compaction_enabled.then(|| {
+            let task = compact::Task::new(compactor.clone());
+            tokio::spawn(task.run(shutdown.clone()))
+        });
+        let planner = Mutex::new(planner);
         let meta = deps.meta;
         let appended = AtomicU64::new(core.durable.borrow().0);
         let inner = Inner {
@@ -139,6 +145,7 @@ impl Storage {
             appended,
             shutdown,
             uploader,
+            planner,
         };
         Self(Arc::new(inner))
     }
@@ -413,12 +420,14 @@ impl Storage {
         inner.core.closed.store(true, Ordering::Release);
         inner.core.stopped.cancel();
         inner.shutdown.cancel();
-        let task = inner.uploader.lock().take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-            && error.is_panic()
-        {
-            tracing::error!(%error, "the uploader ended by a panic");
+        let tasks = [("uploader", &inner.uploader), ("compactor", &inner.planner)];
+        for (name, task) in tasks.map(|(name, task)| (name, task.lock().take())) {
+            if let Some(task) = task
+                && let Err(error) = task.await
+                && error.is_panic()
+            {
+                tracing::error!(%error, "the {name} ended by a panic");
+            }
         }
         inner.wal.close().await;
     }

@@ -35,9 +35,12 @@ pub(super) fn commit_upload(state: &mut Overlay<'_>, command: &CommitUpload) -> 
     let facts = command.facts.ok_or(Reject::Malformed("object facts"))?;
     let (accepted, refused) = check_partitions(state, command)?;
     let now_ms = metadata_time(state, command.now_ms)?;
-    let mut live = 0;
+    let (mut live, mut live_bytes) = (0, 0_u64);
     for range in &accepted {
-        live += u32::from(take(state, id, range)?);
+        if take(state, id, range)? {
+            live += 1;
+            live_bytes = live_bytes.saturating_add(range.bytes);
+        }
     }
     wal.committed = command.end;
     forget_epochs(&mut wal);
@@ -49,6 +52,8 @@ pub(super) fn commit_upload(state: &mut Overlay<'_>, command: &CommitUpload) -> 
         end: command.end,
         facts: Some(facts),
         live,
+        live_bytes,
+        payload_bytes: live_bytes,
         refused: refused.iter().map(|id| name(*id)).collect(),
         at_ms: now_ms,
         ..object

@@ -364,6 +364,11 @@ impl Life {
                 other => other,
             };
             assert_eq!(stage, Some(expected), "object {id}");
+            let ranges = crate::facts::live_ranges(&self.world.state, *id, 1000).expect("readable");
+            let object = self.world.object(*id).expect("known");
+            let bytes: u64 = ranges.iter().map(|one| one.range.bytes).sum();
+            let counted = (u32::try_from(ranges.len()).expect("few"), bytes);
+            assert_eq!((object.live, object.live_bytes), counted, "object {id}");
         }
         for one in &self.model.logs {
             assert_eq!(self.world.wal(one.log.wal).committed.0, one.committed);

@@ -110,6 +110,7 @@ pub(super) fn release_range(
     state.remove(keys::live(id, stream, start));
     if let Some(mut object) = state.load::<record::Object>(&keys::object(id))? {
         object.live = object.live.saturating_sub(1);
+        object.live_bytes = object.live_bytes.saturating_sub(range.bytes);
         settle_live(state, id, object, now_ms);
     }
     Ok(())

@@ -49,10 +49,11 @@ pub(super) fn swap_ranges(state: &mut Overlay<'_>, command: &SwapRanges) -> Outc
             return Err(Reject::Malformed("an object without a range").into());
         }
         state.remove(keys::expiry(object.at_ms, ObjectId(new.object)));
+        let payload_bytes = object.live_bytes;
         settle_live(
             state,
             ObjectId(new.object),
-            record::Object { at_ms: now_ms, ..object },
+            record::Object { at_ms: now_ms, payload_bytes, ..object },
             now_ms,
         );
     }
@@ -172,6 +173,7 @@ fn put_outputs(
         let range = record::Range { object: id.0, end, bytes, records, max_timestamp, epoch };
         state.put(keys::range(stream, start), &range);
         objects[place].live += 1;
+        objects[place].live_bytes = objects[place].live_bytes.saturating_add(bytes);
         record.bytes = record.bytes.saturating_add(bytes);
         record.records = record.records.saturating_add(records);
         start = end;

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     abandoned: Family<Reason, Counter>,
     objects_per_stream: Gauge,
     waiting_objects: Gauge,
+    live_objects: Gauge,
 }
 
 impl Metrics {
@@ -60,8 +61,13 @@ impl Metrics {
             );
             room.register(
                 "compaction_waiting_objects",
-                "Objects below the size that compaction aims at",
+                "Objects that compaction would still merge or split",
                 m.waiting_objects.clone(),
+            );
+            room.register(
+                "compaction_live_objects",
+                "Objects with live ranges, as compaction last counted them",
+                m.live_objects.clone(),
             );
         });
         all
@@ -74,5 +80,14 @@ impl Metrics {
 
     pub fn abandoned(&self, reason: &'static str) {
         self.abandoned.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub fn seen(&self, live: usize, waiting: usize) {
+        self.live_objects.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.waiting_objects.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    pub fn objects_per_stream(&self, objects: usize) {
+        self.objects_per_stream.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 }

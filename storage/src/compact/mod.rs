@@ -10,11 +10,15 @@
 //! machinery for callers that decide about entries: topic compaction.
 
 mod commit;
+#[cfg(test)]
+mod day_tests;
 mod digest;
 mod job;
 mod metrics;
 mod output;
+mod plan;
 mod source;
+mod task;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -39,6 +43,7 @@ use crate::types::Entry;
 pub use digest::Digest;
 use job::{Job, Part};
 use metrics::Metrics;
+pub(crate) use task::Task;
 
 /// What becomes of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -96,7 +96,7 @@ impl World {
         store: Arc<dyn ObjectStore>,
     ) -> Self {
         let (memory, clock, rng) =
-            (MemoryStore::default(), Clock::simulated(1_000_000), Rng::seeded(seed));
+            (MemoryStore::volatile(), Clock::simulated(1_000_000), Rng::seeded(seed));
         let shutdown = Shutdown::new();
         let voter =
             meta::testing::voter(memory.clone(), clock.clone(), rng.fork(), shutdown.clone());
@@ -283,6 +283,20 @@ impl World {
                 assert_eq!(found, expected, "{stream}");
             }
         }
+    }
+
+    /// Deletes what metadata has released, as the sweeper does. How many objects went.
+    pub async fn sweep(&self) -> usize {
+        let now_ms = self.clock.now_ms();
+        let due = self.meta.deletable(now_ms, 10_000).await.expect("answers");
+        for id in &due {
+            let gone = self.store.delete(&data_key(&Path::from("test"), *id)).await;
+            assert!(matches!(gone, Ok(()) | Err(object_store::Error::NotFound { .. })), "{gone:?}");
+        }
+        let objects = due.iter().map(|id| id.0).collect();
+        let command = meta::command::ObjectsDeleted { objects, now_ms };
+        self.meta.propose(command).await.expect("answers");
+        due.len()
     }
 }
 
