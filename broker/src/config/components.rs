@@ -23,6 +23,9 @@ pub struct Settings {
     /// Upload rounds.
     #[serde(flatten)]
     pub upload: Upload,
+    /// Compaction of objects.
+    #[serde(flatten)]
+    pub compaction: Compaction,
     /// Topics and records.
     #[serde(flatten)]
     pub topics: Topics,
@@ -155,6 +158,32 @@ pub struct Upload {
 impl Default for Upload {
     fn default() -> Self {
         Self { size_max: ByteSize(64 << 20), age_max: Interval(std::time::Duration::from_secs(10)) }
+    }
+}
+
+/// Compaction of objects: small ones become few large ones, entry for entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compaction {
+    /// Whether this broker compacts the objects of its partitions. Default true. Off, objects and metadata grow with
+    /// every upload round.
+    #[serde(rename = "compaction.enabled")]
+    pub enabled: bool,
+    /// Bytes that compaction reads in a second; it writes as many. Default `32MiB`, at least `1MiB`.
+    #[serde(rename = "compaction.bandwidth.max")]
+    pub bandwidth_max: ByteSize,
+    /// Size that objects are compacted towards. Default `1GiB`, range `16MiB` to `4GiB`.
+    #[serde(rename = "compaction.object.size.max")]
+    pub object_size_max: ByteSize,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            bandwidth_max: ByteSize(32 << 20),
+            object_size_max: ByteSize(1 << 30),
+        }
     }
 }
 
@@ -363,6 +392,16 @@ impl Settings {
             (100..=3_600_000).contains(&self.upload.age_max.0.as_millis()),
             "upload.age.max",
             "100ms to 1h",
+        );
+        want(
+            self.compaction.bandwidth_max.0 >= 1 << 20,
+            "compaction.bandwidth.max",
+            "1MiB or more",
+        );
+        want(
+            (16 << 20..=4 << 30).contains(&self.compaction.object_size_max.0),
+            "compaction.object.size.max",
+            "16MiB to 4GiB",
         );
         want((1..=10_000).contains(&topics.partitions), "num.partitions", "1 to 10000");
         want(topics.replication_factor >= 1, "default.replication.factor", "1 or more");

@@ -101,6 +101,11 @@ pub(super) async fn open_storage(
         upload_age_max: settings.upload.age_max.0,
         tail_bytes_max: memory / 2,
         block_cache_bytes_max: memory / 6,
+        compaction_enabled: settings.compaction.enabled,
+        compaction_bytes_per_second: settings.compaction.bandwidth_max.0,
+        compaction_object_bytes_max: settings.compaction.object_size_max.0,
+        // A store takes 10,000 parts of an object: enough for any size at 5 MiB a part.
+        compaction_part_bytes: (memory / 8).clamp(5 << 20, 64 << 20),
         ..storage::Options::default()
     };
     if let Some(size) = settings.wal.size_max {

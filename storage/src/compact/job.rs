@@ -115,11 +115,9 @@ impl Compactor {
 
     async fn attempt(&self, job: &Job, filter: Option<Asked<'_>>) -> Result<Done, CompactError> {
         let bytes = self.options.compaction_part_bytes.saturating_add(4 * BLOCK_BYTES_TARGET);
-        let _held = self.core.budget.reserve(bytes).unwrap_or_else(|_| {
-            let evicted = self.core.tail.evict(bytes);
-            self.core.forget(&evicted);
-            self.core.budget.force(bytes)
-        });
+        // Counted past the budget when there is no room: the number of jobs bounds it, and caches are worth more.
+        let budget = &self.core.budget;
+        let _held = budget.reserve(bytes).unwrap_or_else(|_| budget.force(bytes));
         let mut run = Run::new(self, job, filter);
         let result = run.all().await;
         if let Some(output) = run.output.take() {

@@ -108,6 +108,9 @@ impl Task {
         if !caught_up || !self.allowance.allows() {
             return Ok(false);
         }
+        // Before the plan: a rewrite that is under way may change what there is to plan.
+        let compactor = self.compactor.clone();
+        let _slot = compactor.jobs.acquire().await.expect("this semaphore is never closed");
         let now = Instant::now();
         self.avoid.retain(|_, until| *until > now);
         let infos: Vec<Info> = self
@@ -123,9 +126,7 @@ impl Task {
         let job = self.job(&choice).await?;
         let Some(job) = job else { return Ok(true) };
         self.spend(&job);
-        let slot = self.compactor.jobs.acquire().await.expect("this semaphore is never closed");
-        let result = self.compactor.run(&job, None).await;
-        drop(slot);
+        let result = compactor.run(&job, None).await;
         for id in &choice.objects {
             self.refresh(*id).await?;
         }
@@ -219,10 +220,10 @@ impl Task {
             return Ok(());
         }
         let place = (info.wal, info.lsns);
-        let sibling = self
-            .known
-            .values()
-            .find(|other| (other.wal, other.lsns) == place && other.id != info.id);
+        // Only compaction makes several objects of one place.
+        let sibling = self.known.values().find(|other| {
+            object.swapped && (other.wal, other.lsns) == place && other.id != info.id
+        });
         if let Some(sibling) = sibling.map(|other| other.id) {
             info.first = self.first_stream(info.id).await?;
             let first = self.first_stream(sibling).await?;

@@ -111,7 +111,10 @@ impl Collector {
     pub fn block(&mut self, block: &Block, end: i64) -> Result<bool, Damage> {
         self.flush();
         let entries = block.entries();
-        let first = entries.partition_point(|meta| meta.end_offset() <= self.from);
+        // Not from where the read began: an index that was asked for again may name an object made by compaction
+        // meanwhile, whose block begins before what has been collected from the old ones.
+        let next = self.read.next;
+        let first = entries.partition_point(|meta| meta.end_offset() <= next);
         let mut last = first;
         let before = (self.bytes, self.taken);
         while last < entries.len() && self.takes(&entries[last]) {
