@@ -101,6 +101,17 @@ impl Storage {
             epoch,
             floors: floors.clone(),
         };
+        let reader = Reader {
+            core: core.clone(),
+            wal: wal.clone(),
+            store: deps.store.clone(),
+            prefix: deps.prefix.clone(),
+            cache: BlockCache::new(options.block_cache_bytes_max),
+            indexes: Indexes::new(deps.meta.clone()),
+            ahead: ReadAhead::default(),
+            permits: Permits::new(&options),
+            options: options.clone(),
+        };
         let compactor = Arc::new(Compactor::new(compact::Parts {
             core: core.clone(),
             store: deps.store.clone(),
@@ -112,17 +123,6 @@ impl Storage {
             epoch,
             registry: deps.registry.clone(),
         }));
-        let reader = Reader {
-            core: core.clone(),
-            wal: wal.clone(),
-            store: deps.store,
-            prefix: deps.prefix,
-            cache: BlockCache::new(options.block_cache_bytes_max),
-            indexes: Indexes::new(deps.meta.clone()),
-            ahead: ReadAhead::default(),
-            permits: Permits::new(&options),
-            options: options.clone(),
-        };
         let shutdown = Shutdown::new();
         let task = tokio::spawn(uploader.run(shutdown.clone()));
         let uploader = Mutex::new(Some(task));

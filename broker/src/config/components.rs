@@ -177,6 +177,19 @@ pub struct Compaction {
     pub object_size_max: ByteSize,
 }
 
+impl Compaction {
+    fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.bandwidth_max.0 < 1 << 20 {
+            faults.push(("compaction.bandwidth.max", "must be 1MiB or more".to_owned()));
+        }
+        if !(16 << 20..=4 << 30).contains(&self.object_size_max.0) {
+            faults.push(("compaction.object.size.max", "must be 16MiB to 4GiB".to_owned()));
+        }
+        faults
+    }
+}
+
 impl Default for Compaction {
     fn default() -> Self {
         Self {
@@ -393,16 +406,6 @@ impl Settings {
             "upload.age.max",
             "100ms to 1h",
         );
-        want(
-            self.compaction.bandwidth_max.0 >= 1 << 20,
-            "compaction.bandwidth.max",
-            "1MiB or more",
-        );
-        want(
-            (16 << 20..=4 << 30).contains(&self.compaction.object_size_max.0),
-            "compaction.object.size.max",
-            "16MiB to 4GiB",
-        );
         want((1..=10_000).contains(&topics.partitions), "num.partitions", "1 to 10000");
         want(topics.replication_factor >= 1, "default.replication.factor", "1 or more");
         want(
@@ -436,6 +439,7 @@ impl Settings {
             "group.max.session.timeout.ms",
             "at least group.min.session.timeout.ms",
         );
+        faults.extend(self.compaction.faults());
         faults
     }
 }

@@ -201,13 +201,15 @@ impl Lane {
         let key = data_key(&compactor.prefix, range.object);
         compactor.core.metrics.gets.inc();
         compactor.metrics.request("get");
-        let options =
-            GetOptions { range: Some(GetRange::Bounded(bytes.clone())), ..GetOptions::default() };
+        // To the end of the object, although not all of it is read: a bounded range may be collected whole in
+        // memory below, an open one comes as it is taken.
+        let range = Some(GetRange::Offset(bytes.start));
+        let options = GetOptions { range, ..GetOptions::default() };
         let get = compactor.store.get_opts(&key, options);
         let found = timeout(compactor.options.read_timeout, get).await;
         let found =
             found.map_err(|_| Failure::Again("the object store took too long".into()))??;
-        if found.range != bytes {
+        if found.range.start != bytes.start || found.range.end < bytes.end {
             return Err(Failure::Damaged(Damage::Short { part: "object" }));
         }
         let body = match found.payload {

@@ -10,7 +10,7 @@ use common::{Rng, StreamKind};
 use object_store::{ObjectStoreExt, PutPayload};
 use sim::store::Faults;
 use storage::{AppendError, Class, ReadError};
-use storage_world::{World, compacting, data_of, small};
+use storage_world::{World, data_of, small};
 
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()) {
@@ -216,56 +216,6 @@ fn trimming_before_the_commit_is_found() {
     println!("found with seed {seed}");
     // It was the bug: without it the same seed passes.
     steps_and_a_restart(seed);
-}
-
-/// Appends, reads, faults, moves of the log start and deletions, all while objects are compacted under the readers.
-fn compacted(seed: u64) -> storage_world::Edges {
-    simulate(seed, |seed| async move {
-        let mut world = World::new(seed, compacting()).await;
-        for _ in 0..140 {
-            world.step().await;
-            if world.one_in(6) {
-                world.sweep().await;
-            }
-            if world.one_in(25) {
-                world.move_start().await;
-            }
-        }
-        world.store.set(Faults::default());
-        world.check_all().await;
-        world.storage.upload_through(world.last_position()).await.expect("open");
-        // What was replaced is deleted a minute later: readers with an old index have to ask again.
-        tokio::time::sleep(Duration::from_secs(90)).await;
-        world.sweep().await;
-        world.check_all().await;
-        world.restart().await;
-        world.check_all().await;
-        storage_world::EDGES.with_borrow_mut(|edges| *edges = world.edges());
-    });
-    storage_world::EDGES.with_borrow_mut(std::mem::take)
-}
-
-#[test]
-fn a_reader_under_compaction_sees_no_gap_or_repeat() {
-    let mut met = storage_world::Edges::default();
-    for seed in seeds(60) {
-        met.add(&compacted(seed));
-    }
-    println!("{} jobs, {} objects swept", met.compactions, met.swept);
-    if std::env::var("SLUICE_SEED").is_err() {
-        assert!(met.compactions > 100 && met.swept > 500, "compaction was hardly met: {met:?}");
-    }
-}
-
-#[test]
-fn a_wrong_bound_of_compaction_is_found() {
-    let found = seeds(200).into_iter().find(|seed| {
-        let _bug = common::failpoint::plant("compaction-bound");
-        std::panic::catch_unwind(|| compacted(*seed)).is_err()
-    });
-    let seed = found.expect("the planted bug is found within 200 seeds");
-    println!("found with seed {seed}");
-    compacted(seed);
 }
 
 #[test]

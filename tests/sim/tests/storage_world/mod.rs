@@ -45,8 +45,6 @@ pub struct Edges {
     pub missing: u64,
     pub restarts: u64,
     pub expired_ids: u64,
-    pub compactions: u64,
-    pub swept: u64,
 }
 
 impl Edges {
@@ -65,8 +63,6 @@ impl Edges {
             missing: 0,
             restarts: 0,
             expired_ids: 0,
-            compactions: 0,
-            swept: 0,
         }
     }
 
@@ -102,8 +98,6 @@ impl Edges {
         self.missing += other.missing;
         self.restarts += other.restarts;
         self.expired_ids += other.expired_ids;
-        self.compactions += other.compactions;
-        self.swept += other.swept;
     }
 
     pub fn assert_all_met(&self) {
@@ -141,18 +135,6 @@ pub fn small() -> Options {
         read_ahead_bytes_max: 16 << 10,
         read_timeout: Duration::from_secs(25),
         ..Options::default()
-    }
-}
-
-/// As [`small`], and compaction at every corner.
-pub fn compacting() -> Options {
-    Options {
-        upload_age_max: Duration::from_millis(300),
-        compaction_age_min: Duration::from_millis(500),
-        compaction_interval: Duration::from_millis(700),
-        compaction_part_bytes: 8 << 10,
-        compaction_object_bytes_max: 512 << 10,
-        ..small()
     }
 }
 
@@ -455,7 +437,6 @@ impl World {
     async fn check_some(&mut self, stream: StreamId) {
         let Some(model) = self.model.get(&stream).cloned() else { return };
         let from = i64::try_from(self.rng.below(model.end().unsigned_abs() + 1)).expect("small");
-        let from = from.max(model.start);
         let bytes_max = [1, 5000, 50_000][self.draw(3)];
         let bounds = self.storage.bounds(stream).expect("open");
         match self.storage.read(stream, from, i64::MAX, bytes_max, Class::CatchUp).await {
@@ -514,44 +495,6 @@ impl World {
             }
         }
         self.collect_edges();
-    }
-
-    /// Moves the log start of a stream to some entry.
-    pub async fn move_start(&mut self) {
-        let (index, kind) = self.some_stream();
-        let stream = partition(index).stream(kind);
-        let end = self.storage.bounds(stream).expect("open").durable_end;
-        let Some(model) = self.model.get(&stream) else { return };
-        let durable = model.entries.iter().filter(|entry| entry.end <= end).count();
-        if durable == 0 {
-            return;
-        }
-        let start = self.start_of_entry(stream, self.draw(durable as u64));
-        if start > self.model[&stream].start {
-            self.set_log_start(stream, start).await;
-        }
-    }
-
-    /// Deletes in the store what metadata has released or expired.
-    pub async fn sweep(&mut self) {
-        use object_store::ObjectStoreExt;
-        let now_ms = self.clock.now_ms();
-        let expire = meta::command::ExpireObjects { now_ms, objects_max: 100 };
-        self.meta.propose(expire).await.expect("answers");
-        let due = self.meta.deletable(now_ms, 1000).await.expect("answers");
-        for id in &due {
-            let gone = self.store.inner().delete(&storage::data_key(&self.prefix, *id)).await;
-            assert!(matches!(gone, Ok(()) | Err(object_store::Error::NotFound { .. })), "{gone:?}");
-            self.edges.swept += 1;
-        }
-        let objects = due.iter().map(|id| id.0).collect();
-        let deleted = meta::command::ObjectsDeleted { objects, now_ms };
-        self.meta.propose(deleted).await.expect("answers");
-    }
-
-    /// One in `n`.
-    pub fn one_in(&self, n: u64) -> bool {
-        self.rng.one_in(n)
     }
 
     pub fn start_of_entry(&self, stream: StreamId, index: usize) -> i64 {
@@ -653,7 +596,6 @@ impl World {
         let logs = value("sluice_storage_read_seconds_count{source=\"wal\"}");
         edges.wal_reads = edges.wal_reads.max(logs);
         edges.expired_ids = edges.expired_ids.max(value("sluice_storage_upload_ids_renewed_total"));
-        edges.compactions = edges.compactions.max(value("sluice_storage_compaction_jobs_total"));
         let met = self.store.met();
         edges.lost_responses = met.lost_responses;
         edges.conflicts = met.conflicts;
