@@ -88,6 +88,17 @@ impl Reservation {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Holds `bytes` from now on, even past the bound: for what grows and shrinks in place.
+    pub fn resize(&mut self, bytes: u64) {
+        let used = &self.budget.0.used;
+        if bytes >= self.bytes {
+            used.fetch_add(bytes - self.bytes, Ordering::AcqRel);
+        } else {
+            used.fetch_sub(self.bytes - bytes, Ordering::AcqRel);
+        }
+        self.bytes = bytes;
+    }
 }
 
 impl Drop for Reservation {
@@ -110,6 +121,13 @@ mod tests {
         let all = budget.reserve(100).expect("fits again");
         assert_eq!(all.bytes(), 100);
         let past = budget.force(50);
+        assert_eq!(budget.used(), 150);
+        let mut grows = budget.force(0);
+        grows.resize(70);
+        assert_eq!((budget.used(), grows.bytes()), (220, 70));
+        grows.resize(20);
+        assert_eq!(budget.used(), 170);
+        drop(grows);
         assert_eq!(budget.used(), 150);
         drop((all, past));
         assert_eq!(budget.used(), 0);

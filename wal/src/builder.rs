@@ -1,30 +1,28 @@
 //! A group while it is open: frames are copied in, then it is closed, then sealed with header and table.
 //!
 //! ```text
-//! staging buffer   | room for header and table (FRONT) | payloads back to back ...      |
+//! staging chunk    | room for header and table (FRONT) | payloads back to back ...      |
 //! large group      |           [header, table, gap     | payloads, zero padding]        |   sealed where it is
-//! small group      [header, table, payloads, zero padding]                                 copied, so it pins little
+//! small group      [header, table, payloads, zero padding]     copied behind the one before, so it takes no chunk alone
 //! ```
-
-use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Lsn, WalEpoch, crc32c};
 
 use crate::disk::AlignedBuf;
 use crate::format::{
-    BLOCK, BLOCK_SIZE, FLAG_ROLL, FRAME_SIZE, FRAMES_MAX, HEADER_SIZE, Header, Stamp, write_frame,
+    BLOCK, BLOCK_SIZE, FLAG_ROLL, FRAME_SIZE, HEADER_SIZE, Header, Stamp, write_frame,
 };
 use crate::group::{Frame, FrameMeta, Group};
 use crate::pool::Pool;
 
-/// Bytes before the payloads in a staging buffer.
-const FRONT: usize = (HEADER_SIZE + FRAMES_MAX * FRAME_SIZE).next_multiple_of(BLOCK_SIZE);
+/// Bytes before the payloads in a staging chunk: a table of 112 frames. A large group with more is copied.
+const FRONT: usize = 2 * BLOCK_SIZE;
 /// Payload bytes up to which a group is copied into a buffer of its own size: half of a usual group. The copy costs less than
 /// a tail cache that is half empty, which the uploader would have to read back from the disk.
 const SMALL_MAX: usize = 512 << 10;
 
-/// Size of a pooled staging buffer for groups of `group_max` bytes.
+/// Size of a chunk, which is the staging buffer for groups of `group_max` bytes.
 pub(crate) fn staging_bytes(group_max: u64) -> usize {
     FRONT + usize::try_from(group_max).expect("a group fits memory") + BLOCK_SIZE
 }
@@ -52,7 +50,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// A group at `first` that may take `limit` bytes of the segment.
     pub fn open(first: u64, limit: u64, pool: &Pool) -> Self {
-        let buffer = pool.take();
+        let buffer = pool.chunk();
         Self { first, limit, buffer, front: FRONT, payload: 0, frames: Vec::new(), pooled: true }
     }
 
@@ -136,7 +134,7 @@ impl Closed {
         epoch: WalEpoch,
         acked: Lsn,
         link: u32,
-        pool: &Arc<Pool>,
+        pool: &Pool,
     ) -> (Group, u32) {
         let (first, end) = (Lsn(self.first), Lsn(self.end));
         let (frames, payload) = match &self.body {
@@ -161,36 +159,41 @@ impl Closed {
             table_crc: 0,
             link,
         };
-        let mut metas = Vec::new();
-        let (bytes, held, crc) = match self.body {
-            Some(mut body) if !small => {
-                metas = std::mem::take(&mut body.frames);
-                let start = body.front - payload_at;
-                let crc =
-                    finish(&mut header, stamp, &mut metas, &mut body.buffer[start..start + size]);
-                let held = body.buffer.len();
-                let bytes = if body.pooled {
-                    pool.share(body.buffer)
-                } else {
-                    Bytes::from_owner(body.buffer)
-                };
-                (bytes.slice(start..start + size), held, crc)
-            }
-            body => {
-                let mut buffer = AlignedBuf::zeroed(size);
-                if let Some(mut body) = body {
-                    metas = std::mem::take(&mut body.frames);
-                    let source = &body.buffer[body.front..body.front + payload];
-                    buffer[payload_at..payload_at + payload].copy_from_slice(source);
-                    if body.pooled {
-                        drop(pool.share(body.buffer));
-                    }
-                }
-                let crc = finish(&mut header, stamp, &mut metas, &mut buffer);
-                (Bytes::from_owner(buffer), size, crc)
-            }
+        let Some(mut body) = self.body else {
+            let (mut buffer, counted) = room(pool, size);
+            let crc = finish(&mut header, stamp, &mut [], &mut buffer);
+            let bytes = Some(Bytes::from_owner(buffer));
+            let frames = Vec::new();
+            return (Group { epoch, first, end, acked, frames, bytes, held: size, counted }, crc);
         };
-        (Group { epoch, first, end, acked, frames: metas, bytes: Some(bytes), held }, crc)
+        let mut frames = std::mem::take(&mut body.frames);
+        let in_place = !small && payload_at <= body.front;
+        let (bytes, held, counted, crc) = if in_place {
+            let start = body.front - payload_at;
+            let mut buffer = body.buffer;
+            drop(buffer.split_to(start));
+            let mut group = buffer.split_to(size);
+            let crc = finish(&mut header, stamp, &mut frames, &mut group);
+            if body.pooled {
+                pool.offer(buffer);
+            }
+            (Bytes::from_owner(group), start + size, body.pooled, crc)
+        } else {
+            let (mut buffer, counted) = room(pool, size);
+            let source = &body.buffer[body.front..body.front + payload];
+            buffer[payload_at..payload_at + payload].copy_from_slice(source);
+            let crc = finish(&mut header, stamp, &mut frames, &mut buffer);
+            (Bytes::from_owner(buffer), size, counted, crc)
+        };
+        (Group { epoch, first, end, acked, frames, bytes: Some(bytes), held, counted }, crc)
+    }
+}
+
+/// Memory for a group that is copied, and whether the pool counts it.
+fn room(pool: &Pool, size: usize) -> (AlignedBuf, bool) {
+    match pool.piece(size) {
+        Some(piece) => (piece, true),
+        None => (AlignedBuf::zeroed(size), false),
     }
 }
 

@@ -3,6 +3,7 @@
 mod aligned;
 mod dir;
 mod files;
+mod queue;
 mod threads;
 
 use std::io;
@@ -10,6 +11,7 @@ use std::io;
 use bytes::Bytes;
 
 pub use aligned::AlignedBuf;
+pub(crate) use aligned::{Block, Home};
 pub use dir::{DirDisk, Mode};
 
 /// What is called when an operation has ended. Never from within the submitting call (the log submits under its

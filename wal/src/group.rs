@@ -66,6 +66,7 @@ pub struct Group {
     pub(crate) frames: Vec<FrameMeta>,
     pub(crate) bytes: Option<Bytes>,
     pub(crate) held: usize,
+    pub(crate) counted: bool,
 }
 
 impl fmt::Debug for Group {
@@ -127,5 +128,11 @@ impl Group {
     #[must_use]
     pub fn bytes_held(&self) -> usize {
         self.held
+    }
+
+    /// True when those bytes are counted in the log's budget already.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.counted
     }
 }

@@ -21,6 +21,8 @@ pub(crate) async fn run(inner: Weak<Inner>, quiet: Duration) {
             if submits == Some(state.submits) || !state.must_publish() {
                 log.publish(&mut state);
                 state.idle_armed = false;
+                drop(state);
+                log.pool.trim();
                 break;
             }
             // First look, or something was written meanwhile: a whole quiet period more.

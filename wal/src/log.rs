@@ -53,6 +53,8 @@ pub struct Occupancy {
     pub durable: Lsn,
     /// Where the next group begins.
     pub end: Lsn,
+    /// Appends are refused because the disk has too many bytes to write, not for lack of capacity: soon over.
+    pub queue_full: bool,
     /// Segments in use or ready.
     pub segments_live: usize,
     /// Segments that wait for reuse.
@@ -116,7 +118,12 @@ impl Wal {
             geometry: recovered.geometry,
             epoch,
             epochs,
-            pool: Pool::new(staging, recovered.options.pool_buffers_max),
+            pool: Pool::new(
+                staging,
+                recovered.options.pool_buffers_max,
+                recovered.options.budget.clone(),
+                metrics.clone(),
+            ),
             listener,
             metrics,
             durable: watch::Sender::new(end),
@@ -227,6 +234,7 @@ impl Wal {
             trimmed: Lsn(state.trimmed),
             durable: Lsn(state.durable),
             end: Lsn(state.cursor),
+            queue_full: state.queued_bytes >= self.inner.options.queue_bytes_max,
             segments_live,
             segments_free,
         }

@@ -11,6 +11,10 @@ pub struct Metrics {
     pub occupancy_bytes: Gauge,
     /// Segments on the disk, of all kinds.
     pub segments: Gauge,
+    /// Memory of group buffers: open, in flight, cached, and idle.
+    pub buffer_bytes: Gauge,
+    /// The part of it that waits for reuse.
+    pub buffer_idle_bytes: Gauge,
     /// Groups written.
     pub groups: Counter,
     /// Frames in them.
@@ -46,6 +50,8 @@ impl Default for Metrics {
             capacity_bytes: Gauge::default(),
             occupancy_bytes: Gauge::default(),
             segments: Gauge::default(),
+            buffer_bytes: Gauge::default(),
+            buffer_idle_bytes: Gauge::default(),
             groups: Counter::default(),
             frames: Counter::default(),
             written_bytes: Counter::default(),
@@ -74,6 +80,16 @@ impl Metrics {
                 ("occupancy_bytes", "Bytes not yet trimmed", &set.occupancy_bytes),
                 ("segments", "Segments on the disk", &set.segments),
                 ("in_flight", "Group writes in flight", &set.in_flight),
+                (
+                    "buffer_bytes",
+                    "Memory of group buffers, the idle ones included",
+                    &set.buffer_bytes,
+                ),
+                (
+                    "buffer_idle_bytes",
+                    "Memory of group buffers kept for reuse",
+                    &set.buffer_idle_bytes,
+                ),
             ];
             for (name, help, gauge) in gauges {
                 room.register(name, help, gauge.clone());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use common::Budget;
+
 use crate::disk::Space;
 
 /// Groups from the oldest that is not durable on, at most, so also writes in flight. Recovery relies on it: a hole has at
@@ -30,6 +32,12 @@ pub struct Options {
     pub ready_segments_max: usize,
     /// Group buffers kept for reuse.
     pub pool_buffers_max: usize,
+    /// Where the memory of group buffers is counted. Never refuses: whoever holds groups evicts some when it is overdrawn.
+    pub budget: Budget,
+    /// Payload bytes that an open group gathers while another is being written, before it is written beside it.
+    pub gather_bytes_max: u64,
+    /// A medium whose fastest recent write took longer gets small groups side by side at once.
+    pub gather_sync_max: Duration,
     /// Payload bytes of recovered groups kept in memory; the newest are.
     pub recovered_bytes_max: u64,
     /// Reads of the log at a time.
@@ -51,6 +59,9 @@ impl Default for Options {
             queue_bytes_max: 8 << 20,
             ready_segments_max: 2,
             pool_buffers_max: 8,
+            budget: Budget::new(u64::MAX),
+            gather_bytes_max: 128 << 10,
+            gather_sync_max: Duration::from_millis(1),
             recovered_bytes_max: 32 << 20,
             reads_max: 16,
             quiet: Duration::from_millis(10),

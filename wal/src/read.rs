@@ -1,7 +1,7 @@
 //! Reads of the open log: for the uploader and for readers whose group is out of memory.
 
 use bytes::Bytes;
-use common::{Lsn, crc32c};
+use common::{Lsn, Reservation, crc32c};
 
 use crate::disk::wait;
 use crate::error::ReadError;
@@ -9,6 +9,18 @@ use crate::format::{BLOCK_SIZE, Header};
 use crate::group::Group;
 use crate::scan::{self, Bad};
 use crate::state::Inner;
+
+/// Bytes read back, with their share of the budget.
+struct Counted {
+    bytes: Bytes,
+    _memory: Reservation,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 enum Trouble {
     Io(std::io::Error),
@@ -19,7 +31,8 @@ impl Inner {
     pub async fn read_group(&self, first: Lsn) -> Result<Group, ReadError> {
         let read = async |segment, at, room| {
             let (header, bytes) = self.whole(first, segment, at, room).await?;
-            scan::group(self.stamp, &header, bytes).map_err(Trouble::Bad)
+            let group = scan::group(self.stamp, &header, bytes).map_err(Trouble::Bad)?;
+            Ok(Group { counted: true, ..group })
         };
         self.checked(first, read).await
     }
@@ -96,7 +109,10 @@ impl Inner {
 
     async fn bytes(&self, segment: u64, at: u64, len: usize) -> Result<Bytes, Trouble> {
         self.metrics.read_bytes.inc_by(len as u64);
+        // Counted for as long as any slice of it lives: an upload may hold parts when it has let go of the group.
+        let memory = self.options.budget.force(len as u64);
         let bytes = wait(|done| self.disk.read(segment, at, len, done)).await;
-        bytes.map_err(Trouble::Io)
+        let bytes = bytes.map_err(Trouble::Io)?;
+        Ok(Bytes::from_owner(Counted { bytes, _memory: memory }))
     }
 }

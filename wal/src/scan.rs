@@ -124,6 +124,7 @@ pub(crate) fn group(stamp: Stamp, header: &Header, bytes: Bytes) -> Result<Group
         end: header.end,
         acked: header.acked,
         held: bytes.len(),
+        counted: false,
         frames,
         bytes: Some(bytes),
     })

@@ -65,6 +65,7 @@ pub(crate) struct State {
     pub trimmed: u64,
     kicked: bool,
     link: u32,
+    syncs: Syncs,
     /// End of the last submitted group with frames.
     pub data_end: u64,
     /// Highest `acked_lsn` submitted.
@@ -80,6 +81,7 @@ pub(crate) struct State {
 }
 
 struct Flight {
+    started: Instant,
     group: Arc<Group>,
     bytes: u64,
     done: bool,
@@ -111,6 +113,7 @@ impl State {
             trimmed,
             kicked: false,
             link,
+            syncs: Syncs::default(),
             data_end: cursor,
             published: 0,
             submits: 0,
@@ -146,6 +149,12 @@ impl State {
         self.events.push_back(Event::Durable(flight.group));
     }
 
+    /// True when the newest write has been under way for longer than `patience`: a busy machine or a stalled disk.
+    fn is_late(&self, patience: Duration) -> bool {
+        let newest = self.flights.back();
+        newest.is_some_and(|flight| flight.started.elapsed() > patience)
+    }
+
     /// True when nothing is open, queued or in flight.
     pub fn is_drained(&self) -> bool {
         self.open.is_none() && self.queue.is_empty() && self.in_flight == 0
@@ -157,13 +166,39 @@ impl State {
     }
 }
 
+/// Writes after which the fastest is looked for anew.
+const SYNCS_SEEN: u32 = 64;
+
+/// How long the fastest of the last writes took: what the medium can do, however loaded the machine is.
+#[derive(Debug, Default)]
+struct Syncs {
+    fastest: Option<Duration>,
+    before: Option<Duration>,
+    seen: u32,
+}
+
+impl Syncs {
+    fn note(&mut self, took: Duration) {
+        self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
+        self.seen += 1;
+        if self.seen == SYNCS_SEEN {
+            (self.before, self.fastest, self.seen) = (self.fastest, None, 0);
+        }
+    }
+
+    /// Zero while nothing is known.
+    fn fastest(&self) -> Duration {
+        self.before.into_iter().chain(self.fastest).min().unwrap_or_default()
+    }
+}
+
 impl Inner {
     /// Submits closed groups, and the open one after a kick, while the window has room.
     pub fn pump(self: &Arc<Self>, state: &mut State) {
         // The window ends with the oldest group that is not durable, also when later ones are written already:
         // recovery takes no more valid groups behind a hole for an unacknowledged tail.
         while !state.failed && state.flights.len() < WINDOW_GROUPS_MAX {
-            if state.queue.is_empty() && state.kicked {
+            if state.queue.is_empty() && state.kicked && self.may_close(state) {
                 state.close_open();
             }
             let Some(next) = state.queue.front() else { break };
@@ -176,6 +211,17 @@ impl Inner {
             self.submit(state, next);
         }
         self.prepare(state);
+    }
+
+    /// True when the open group need not gather more. While a write of a fast medium is under way, what arrives waits for
+    /// its end: a synced write costs the processor more than it costs the disk, and the answer comes in the order of the
+    /// log anyway. A slow medium, or enough bytes, is worth a write beside it.
+    fn may_close(&self, state: &State) -> bool {
+        let Some(open) = &state.open else { return true };
+        state.flights.is_empty()
+            || open.payload_bytes() >= self.options.gather_bytes_max
+            || state.syncs.fastest() > self.options.gather_sync_max
+            || state.is_late(self.options.gather_sync_max)
     }
 
     pub fn kick(self: &Arc<Self>) {
@@ -218,8 +264,9 @@ impl Inner {
             state.segments.locate(first.0).expect("a group is placed in a live segment");
         assert!(room >= bytes && (!roll || first.0 + room == end), "a group stays in its segment");
         let data = group.bytes.clone().expect("a sealed group has its buffer");
-        state.flights.push_back(Flight { group, bytes, done: false });
-        let (inner, started) = (self.clone(), Instant::now());
+        let started = Instant::now();
+        state.flights.push_back(Flight { group, bytes, started, done: false });
+        let inner = self.clone();
         let done = move |result| inner.written(first, bytes, started, result);
         self.disk.write(segment, at, data, Box::new(done));
     }
@@ -247,12 +294,13 @@ impl Inner {
 
     /// A write has ended.
     fn written(self: &Arc<Self>, first: Lsn, bytes: u64, started: Instant, result: io::Result<()>) {
+        let took = Instant::now().saturating_duration_since(started);
         if result.is_ok() {
-            let took = Instant::now().saturating_duration_since(started);
             self.metrics.sync_seconds.observe(took.as_secs_f64());
             failpoint::hit("wal.group.written");
         }
         let mut state = self.state.lock();
+        state.syncs.note(took);
         if state.failed {
             return;
         }

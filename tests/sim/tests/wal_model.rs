@@ -12,6 +12,7 @@ use wal::{AppendError, Error, Frame, FrameHeader, Group, Identity, Listener, Opt
 
 fn options() -> Options {
     Options {
+        gather_bytes_max: 2 << 10,
         capacity_max: 256 << 10,
         segment_bytes: 64 << 10,
         first_segment_bytes: 16 << 10,

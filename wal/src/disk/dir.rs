@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::queue::Queue;
 use super::threads::{self, Job, Read, Shared, Write};
 use super::{Disk, Done, SegmentFile, Space, files};
 
@@ -17,6 +17,9 @@ const WRITERS: usize = crate::WINDOW_GROUPS_MAX;
 const READERS: usize = 2;
 /// Operations queued for the threads of one kind. The log keeps far fewer in flight.
 const QUEUE_MAX: usize = 64;
+
+/// The queue of the thread that prepares segments.
+type Jobs = Queue<(Job, Done<()>)>;
 
 /// How writes are made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +34,9 @@ pub enum Mode {
 /// and one that prepares segments. They are joined when it is dropped.
 pub struct DirDisk {
     shared: Arc<Shared>,
-    writes: Option<Sender<Write>>,
-    reads: Option<Sender<Read>>,
-    jobs: Option<Sender<(Job, Done<()>)>>,
+    writes: Option<Arc<Queue<Write>>>,
+    reads: Option<Arc<Queue<Read>>>,
+    jobs: Option<Arc<Jobs>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -97,22 +100,40 @@ impl DirDisk {
         &mut self,
         name: &str,
         count: usize,
-        body: fn(&Arc<Shared>, &Receiver<T>),
-    ) -> io::Result<Sender<T>> {
-        let (sender, receiver) = bounded(QUEUE_MAX);
+        body: fn(&Arc<Shared>, &Queue<T>),
+    ) -> io::Result<Arc<Queue<T>>> {
+        let queue = Arc::new(Queue::new(QUEUE_MAX));
         for index in 0..count {
-            let (shared, receiver) = (self.shared.clone(), receiver.clone());
+            let (shared, mine) = (self.shared.clone(), queue.clone());
             let thread = common::threads::spawn(&format!("{name}-{index}"), move || {
-                body(&shared, &receiver);
+                body(&shared, &mine);
             });
-            self.threads.push(thread?);
+            match thread {
+                Ok(thread) => self.threads.push(thread),
+                Err(error) => {
+                    queue.close();
+                    return Err(error);
+                }
+            }
         }
-        Ok(sender)
+        Ok(queue)
+    }
+
+    fn close_queues(&self) {
+        if let Some(writes) = &self.writes {
+            writes.close();
+        }
+        if let Some(reads) = &self.reads {
+            reads.close();
+        }
+        if let Some(jobs) = &self.jobs {
+            jobs.close();
+        }
     }
 
     fn job(&self, job: Job, done: Done<()>) {
         match &self.jobs {
-            Some(jobs) => jobs.send((job, done)).expect("the thread lives as long as the disk"),
+            Some(jobs) => jobs.push((job, done)),
             None => done(Err(read_only())),
         }
     }
@@ -142,15 +163,14 @@ impl Disk for DirDisk {
     fn write(&self, segment: u64, at: u64, bytes: Bytes, done: Done<()>) {
         let write = Write { segment, at, bytes, done };
         match &self.writes {
-            Some(writes) => writes.send(write).expect("the threads live as long as the disk"),
+            Some(writes) => writes.push(write),
             None => (write.done)(Err(read_only())),
         }
     }
 
     fn read(&self, segment: u64, at: u64, len: usize, done: Done<Bytes>) {
         let reads = self.reads.as_ref().expect("every disk has readers");
-        let read = Read { segment, at, len, done };
-        reads.send(read).expect("the threads live as long as the disk");
+        reads.push(Read { segment, at, len, done });
     }
 
     fn space(&self) -> io::Result<Space> {
@@ -160,7 +180,7 @@ impl Disk for DirDisk {
 
 impl Drop for DirDisk {
     fn drop(&mut self) {
-        (self.writes, self.reads, self.jobs) = (None, None, None);
+        self.close_queues();
         let me = std::thread::current().id();
         if self.threads.iter().any(|thread| thread.thread().id() == me) {
             // The last owner was a completion on one of these threads, which may hold what another one waits for. They

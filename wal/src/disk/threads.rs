@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 
 use super::Done;
 use super::files::{self, Files};
+use super::queue::Queue;
 
 /// Writes that one sync of the buffered fallback serves at most.
 const SYNC_WRITES_MAX: usize = 4;
@@ -59,9 +59,9 @@ impl Shared {
 
 /// One of several writers; each opens the segments itself, because the kernel reports a write-back error once for each
 /// open file.
-pub fn write_direct(shared: &Arc<Shared>, queue: &Receiver<Write>) {
+pub fn write_direct(shared: &Arc<Shared>, queue: &Queue<Write>) {
     let mut files = Files::writing(&shared.dir, true);
-    for write in queue {
+    while let Some(write) = queue.pop() {
         let result = files.write(write.segment, write.at, &write.bytes);
         drop(write.bytes);
         shared.complete(result, write.done);
@@ -70,11 +70,15 @@ pub fn write_direct(shared: &Arc<Shared>, queue: &Receiver<Write>) {
 
 /// The only writer where the file system refuses direct I/O: it alone writes and syncs, so a sync's result counts for
 /// exactly the writes before it, and no sync follows a failed one.
-pub fn write_buffered(shared: &Arc<Shared>, queue: &Receiver<Write>) {
+pub fn write_buffered(shared: &Arc<Shared>, queue: &Queue<Write>) {
     let mut files = Files::writing(&shared.dir, false);
-    while let Ok(first) = queue.recv() {
-        let batch: Vec<Write> =
-            std::iter::once(first).chain(queue.try_iter().take(SYNC_WRITES_MAX - 1)).collect();
+    while let Some(first) = queue.pop() {
+        let mut batch = vec![first];
+        while batch.len() < SYNC_WRITES_MAX
+            && let Some(next) = queue.try_pop()
+        {
+            batch.push(next);
+        }
         let result = if *shared.failed.lock() {
             Err(io::Error::other("another write of this log has failed"))
         } else {
@@ -101,15 +105,15 @@ fn write_and_sync(files: &mut Files, batch: &[Write]) -> io::Result<()> {
     segments.into_iter().try_for_each(|segment| files.sync(segment))
 }
 
-pub fn read(shared: &Arc<Shared>, queue: &Receiver<Read>) {
+pub fn read(shared: &Arc<Shared>, queue: &Queue<Read>) {
     let mut files = Files::reading(&shared.dir, shared.direct);
-    for read in queue {
+    while let Some(read) = queue.pop() {
         (read.done)(files.read(read.segment, read.at, read.len));
     }
 }
 
-pub fn prepare(shared: &Arc<Shared>, queue: &Receiver<(Job, Done<()>)>) {
-    for (job, done) in queue {
+pub fn prepare(shared: &Arc<Shared>, queue: &Queue<(Job, Done<()>)>) {
+    while let Some((job, done)) = queue.pop() {
         done(match job {
             Job::Create { number, len } => files::create(&shared.dir, number, len, shared.direct),
             Job::Reuse { from, to } => files::reuse(&shared.dir, from, to),
