@@ -50,6 +50,7 @@ impl Core {
             end: group.end(),
             payload_bytes: runs.iter().map(|(_, run)| run.bytes).sum(),
             frames: tail.len(),
+            streams: u32::try_from(runs.len()).expect("a group has no more streams than frames"),
             at: self.clock.elapsed(),
             cached: (group.has_payloads() && tail.len() > 0).then_some(tail),
         };
@@ -61,6 +62,7 @@ impl Core {
         self.forget(&evicted);
         self.metrics.pending(evicted.pending_bytes.end);
         self.metrics.tail_bytes(evicted.cached_bytes);
+        self.metrics.index_bytes(self.tail.index_bytes());
         let forced = self.forced.load(Ordering::Acquire) > 0;
         if crossed || evicted.first_pending || forced {
             self.upload.notify_one();

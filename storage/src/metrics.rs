@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     errors: Family<Operation, Counter>,
     tail_bytes: Gauge,
     tail_evictions: Counter,
+    index_bytes: Gauge,
+    pub index_full: Counter,
     block_cache_bytes: Gauge,
     hits: Family<Source, Counter>,
     pub block_cache_misses: Counter,
@@ -56,6 +58,8 @@ impl Default for Metrics {
             errors: Family::default(),
             tail_bytes: Gauge::default(),
             tail_evictions: Counter::default(),
+            index_bytes: Gauge::default(),
+            index_full: Counter::default(),
             block_cache_bytes: Gauge::default(),
             hits: Family::default(),
             block_cache_misses: Counter::default(),
@@ -104,6 +108,16 @@ impl Metrics {
                 m.tail_evictions.clone(),
             );
             room.register(
+                "index_bytes",
+                "Bytes of the index of what is in the log or in the tail cache",
+                m.index_bytes.clone(),
+            );
+            room.register(
+                "index_full",
+                "Appends refused because that index has reached its bound",
+                m.index_full.clone(),
+            );
+            room.register(
                 "block_cache_bytes",
                 "Bytes in the block cache",
                 m.block_cache_bytes.clone(),
@@ -131,6 +145,10 @@ impl Metrics {
 
     pub fn tail_bytes(&self, bytes: u64) {
         self.tail_bytes.set(signed(bytes));
+    }
+
+    pub fn index_bytes(&self, bytes: u64) {
+        self.index_bytes.set(signed(bytes));
     }
 
     pub fn block_cache_bytes(&self, bytes: u64) {

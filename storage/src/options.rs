@@ -45,6 +45,11 @@ pub struct Options {
     pub wal: wal::Options,
     /// An upload round begins when so many bytes of the log wait, and takes no more (`upload.size.max`).
     pub upload_bytes_max: u64,
+    /// A round takes no more ranges of streams, so that its commit fits a metadata command; those of each group of the
+    /// log count apart.
+    pub upload_ranges_max: u64,
+    /// Bytes that the index of what is not yet uploaded may take; at the bound the log counts as full.
+    pub index_bytes_max: u64,
     /// An upload round begins when the oldest entry that waits is so old (`upload.age.max`).
     pub upload_age_max: Duration,
     /// A larger object is put in parts, when a single put of it has failed or it does not lie in memory.
@@ -106,6 +111,8 @@ impl Default for Options {
         Self {
             wal: wal::Options::default(),
             upload_bytes_max: 64 << 20,
+            upload_ranges_max: 200_000,
+            index_bytes_max: 64 << 20,
             upload_age_max: Duration::from_secs(10),
             put_single_bytes_max: 16 << 20,
             put_part_bytes: 8 << 20,

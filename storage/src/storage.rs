@@ -67,7 +67,8 @@ impl Storage {
             committed: facts.committed,
             fresh: facts.fresh,
         };
-        let recovered = wal::Wal::recover(deps.disk.clone(), &options.wal, &identity).await?;
+        let log = wal::Options { budget: deps.budget.clone(), ..options.wal.clone() };
+        let recovered = wal::Wal::recover(deps.disk.clone(), &log, &identity).await?;
         let epoch = open_epoch(&deps, &recovered).await?;
         // A commit of the former life may have landed until then, and none can any more.
         let committed = self::facts(&deps).await?.committed;
@@ -217,6 +218,10 @@ impl Storage {
         let core = &self.0.core;
         if core.is_closed() {
             return Err(AppendError::Closed);
+        }
+        if core.tail.index_bytes() >= self.0.options.index_bytes_max {
+            core.metrics.index_full.inc();
+            return Err(AppendError::Full);
         }
         let partition = entries.first().expect("an append has entries").stream.partition;
         let slot = core.table.get(partition).ok_or(AppendError::NotOpen(partition))?;

@@ -23,10 +23,16 @@ use crate::streams::Run;
 /// Accounted for each frame beside the group buffer.
 const FRAME_OVERHEAD_BYTES: u64 = 96;
 
+/// Accounted for each group from its durability until it is in objects and out of memory, and for each stream in it: so
+/// much its slot and its runs take, the slack of their maps included.
+const SLOT_BYTES: u64 = 120;
+const RUN_BYTES: u64 = 52;
+
 /// A group in memory with its frames sorted by stream.
 pub(crate) struct TailGroup {
     group: Arc<wal::Group>,
     order: Box<[u32]>,
+    bytes_held: u64,
     _held: Reservation,
 }
 
@@ -37,12 +43,15 @@ impl TailGroup {
         let mut order: Vec<u32> = (0..count).collect();
         // Stable: offsets of one stream stay in order.
         order.sort_by_key(|index| frames[index_of(*index)].header.stream);
-        let bytes = group.bytes_held() as u64 + u64::from(count) * FRAME_OVERHEAD_BYTES;
-        Self { order: order.into(), _held: budget.force(bytes), group }
+        let buffer = group.bytes_held() as u64;
+        let overhead = u64::from(count) * FRAME_OVERHEAD_BYTES;
+        let counted = if group.is_counted() { 0 } else { buffer };
+        let held = budget.force(counted + overhead);
+        Self { order: order.into(), bytes_held: buffer + overhead, _held: held, group }
     }
 
     pub fn bytes_held(&self) -> u64 {
-        self._held.bytes()
+        self.bytes_held
     }
 
     pub fn first(&self) -> Lsn {
@@ -120,13 +129,22 @@ pub(crate) struct Slot {
     pub end: Lsn,
     pub payload_bytes: u64,
     pub frames: u32,
+    /// Streams with entries in it.
+    pub streams: u32,
     pub at: Duration,
     pub cached: Option<Arc<TailGroup>>,
 }
 
-#[derive(Default)]
+impl Slot {
+    fn index_bytes(&self) -> u64 {
+        SLOT_BYTES + u64::from(self.streams) * RUN_BYTES
+    }
+}
+
 struct State {
     slots: BTreeMap<Lsn, Slot>,
+    // What slots and runs take.
+    index: Reservation,
     // Bytes of cached groups, and of payloads that wait for upload.
     cached_bytes: u64,
     pending_bytes: u64,
@@ -134,6 +152,19 @@ struct State {
     committed: Lsn,
     durable: Lsn,
     evict_from: Lsn,
+}
+
+impl State {
+    fn insert(&mut self, first: Lsn, slot: Slot) {
+        self.index.resize(self.index.bytes() + slot.index_bytes());
+        self.slots.insert(first, slot);
+    }
+
+    fn remove(&mut self, first: Lsn) {
+        if let Some(slot) = self.slots.remove(&first) {
+            self.index.resize(self.index.bytes() - slot.index_bytes());
+        }
+    }
 }
 
 /// What a caller has to do after a group was added or evicted.
@@ -171,7 +202,16 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub fn new(budget: Budget, bytes_max: u64, committed: Lsn) -> Self {
-        let state = State { committed, durable: committed, ..State::default() };
+        let state = State {
+            slots: BTreeMap::new(),
+            index: budget.force(0),
+            cached_bytes: 0,
+            pending_bytes: 0,
+            pending_frames: 0,
+            committed,
+            durable: committed,
+            evict_from: Lsn::default(),
+        };
         Self { state: Mutex::new(state), budget, bytes_max }
     }
 
@@ -185,7 +225,7 @@ impl Tail {
         state.pending_bytes += slot.payload_bytes;
         state.pending_frames += u64::from(slot.frames);
         let pending_bytes = before..state.pending_bytes;
-        state.slots.insert(first, slot);
+        state.insert(first, slot);
         let evicted = self.evict_to(&mut state, self.bytes_max);
         Evicted { pending_bytes, first_pending, cached_bytes: state.cached_bytes, ..evicted }
     }
@@ -210,7 +250,7 @@ impl Tail {
                 }
             }
             if first < state.committed {
-                state.slots.remove(&first);
+                state.remove(first);
             }
             state.evict_from = end;
         }
@@ -262,7 +302,7 @@ impl Tail {
             state.pending_bytes -= bytes;
             state.pending_frames -= frames;
             if gone {
-                state.slots.remove(&first);
+                state.remove(first);
             }
         }
         state.committed = committed;
@@ -294,14 +334,21 @@ impl Tail {
         self.state.lock().cached_bytes
     }
 
-    /// The groups of the next round: from the committed LSN on, at least one, at most `bytes_max` of payload.
-    pub fn round(&self, bytes_max: u64) -> Vec<(Lsn, Slot)> {
+    /// Bytes that the index of what is in the log or in memory takes.
+    pub fn index_bytes(&self) -> u64 {
+        self.state.lock().index.bytes()
+    }
+
+    /// The groups of the next round: from the committed LSN on, at least one, at most `bytes_max` of payload and
+    /// `ranges_max` streams, each group's counted apart.
+    pub fn round(&self, bytes_max: u64, ranges_max: u64) -> Vec<(Lsn, Slot)> {
         let state = self.state.lock();
-        let mut bytes = 0_u64;
+        let (mut bytes, mut ranges) = (0_u64, 0_u64);
         let mut round = Vec::new();
         for (first, slot) in state.slots.range(state.committed..) {
             bytes = bytes.saturating_add(slot.payload_bytes);
-            if !round.is_empty() && bytes > bytes_max {
+            ranges += u64::from(slot.streams);
+            if !round.is_empty() && (bytes > bytes_max || ranges > ranges_max) {
                 break;
             }
             round.push((*first, slot.clone()));
@@ -314,5 +361,32 @@ impl Tail {
         let state = self.state.lock();
         state.committed > lsn
             || state.slots.range(state.committed..=lsn).all(|(_, slot)| slot.frames == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(end: u64, streams: u32) -> Slot {
+        let at = Duration::ZERO;
+        Slot { end: Lsn(end), payload_bytes: 100, frames: streams, streams, at, cached: None }
+    }
+
+    #[test]
+    fn a_round_is_bounded_by_bytes_and_ranges_and_the_index_is_counted_until_the_commit() {
+        let budget = Budget::new(u64::MAX);
+        let tail = Tail::new(budget.clone(), 1 << 20, Lsn(0));
+        for first in 0..10_u64 {
+            tail.push(Lsn(first * 4096), slot((first + 1) * 4096, 3));
+        }
+        assert_eq!(tail.index_bytes(), 10 * (SLOT_BYTES + 3 * RUN_BYTES));
+        assert_eq!(budget.used(), tail.index_bytes());
+        assert_eq!(tail.round(u64::MAX, u64::MAX).len(), 10);
+        assert_eq!(tail.round(450, u64::MAX).len(), 4);
+        assert_eq!(tail.round(u64::MAX, 8).len(), 2);
+        assert_eq!(tail.round(1, 1).len(), 1, "at least one");
+        tail.commit(Lsn(7 * 4096));
+        assert_eq!(budget.used(), 3 * (SLOT_BYTES + 3 * RUN_BYTES));
     }
 }

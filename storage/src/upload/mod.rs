@@ -39,6 +39,9 @@ pub(crate) enum Failure {
     /// Try again with a new object id.
     #[error("{0}")]
     NewId(String),
+    /// Try again with a smaller round.
+    #[error("{0}")]
+    Smaller(String),
     /// The process must end.
     #[error("{0}")]
     Fatal(String),
@@ -142,7 +145,8 @@ impl Uploader {
     /// The line with which the process must end.
     async fn round(&self) -> Result<(), String> {
         let mut failures = 0;
-        let mut plan = self.plan();
+        let mut ranges_max = self.options.upload_ranges_max;
+        let mut plan = self.plan(ranges_max);
         let mut registered: Option<Registered> = None;
         loop {
             match self.attempt(&mut plan, &mut registered, failures).await {
@@ -150,6 +154,16 @@ impl Uploader {
                 Err(Failure::Fatal(line)) => return Err(line),
                 Err(Failure::NewId(reason)) => {
                     debug!(reason, "upload goes on under a new object id");
+                    registered = None;
+                }
+                Err(Failure::Smaller(reason)) => {
+                    warn!(
+                        reason,
+                        ranges = plan.ranges,
+                        "the round is too large, half of it will be tried"
+                    );
+                    ranges_max = plan.ranges / 2;
+                    plan = self.plan(ranges_max);
                     registered = None;
                 }
                 Err(Failure::Again(reason)) => {
@@ -160,14 +174,14 @@ impl Uploader {
             self.pause(failures).await;
             if !plan.still_holds(&self.core.tail) {
                 // Another layout is another object: never two contents under one id.
-                plan = self.plan();
+                plan = self.plan(ranges_max);
                 registered = None;
             }
         }
     }
 
-    fn plan(&self) -> Plan {
-        Plan::new(&self.core.tail, self.meta.image(), &self.options)
+    fn plan(&self, ranges_max: u64) -> Plan {
+        Plan::new(&self.core.tail, self.meta.image(), &self.options, ranges_max)
     }
 
     async fn attempt(
@@ -240,6 +254,10 @@ impl Uploader {
             // The outcome of a failed proposal is unknown; the command is idempotent by its object id.
             let reply = match self.meta.propose(command.clone()).await {
                 Ok(reply) => reply,
+                Err(error @ meta::ProposeError::TooLarge { .. }) => {
+                    self.core.metrics.error("commit");
+                    return Err(Failure::Smaller(error.to_string()));
+                }
                 Err(error) => {
                     let failure = self.meta_failed("commit", &error);
                     warn!(reason = %failure, object = %object, "commit is not answered, it will be repeated");

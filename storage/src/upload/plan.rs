@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub resident: bool,
     /// Bytes of all payloads.
     pub payload_bytes: u64,
+    /// Ranges of streams, each group's counted apart.
+    pub ranges: u64,
     /// Log starts as they were first seen: bytes below are left out.
     pub starts: BTreeMap<StreamId, i64>,
     /// All partitions of the round, left-out ones included.
@@ -27,12 +29,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(tail: &Tail, image: Arc<meta::Image>, options: &Options) -> Self {
-        let groups = tail.round(options.upload_bytes_max);
+    pub fn new(tail: &Tail, image: Arc<meta::Image>, options: &Options, ranges_max: u64) -> Self {
+        let groups = tail.round(options.upload_bytes_max, ranges_max);
         let first = tail.pending_from();
         let end = groups.last().map_or(first, |(_, slot)| slot.end);
         let with_entries = || groups.iter().filter(|(_, slot)| slot.frames > 0);
         let resident = with_entries().all(|(_, slot)| slot.cached.is_some());
+        let ranges = groups.iter().map(|(_, slot)| u64::from(slot.streams)).sum();
         let payload_bytes = groups.iter().map(|(_, slot)| slot.payload_bytes).sum();
         // All in memory: one window. Otherwise as many bytes at once as may be read back.
         let bytes_max = if resident { u64::MAX } else { options.upload_window_bytes_max };
@@ -47,7 +50,7 @@ impl Plan {
             windows.last_mut().expect("pushed above").push(*first);
         }
         let (starts, touched) = (BTreeMap::new(), BTreeSet::new());
-        Self { first, end, windows, resident, payload_bytes, starts, touched, image }
+        Self { first, end, windows, resident, payload_bytes, ranges, starts, touched, image }
     }
 
     /// False when the plan counted on groups in memory that have been evicted since.

@@ -148,6 +148,7 @@ impl World {
             upload_age_max: Duration::from_millis(200),
             tail_bytes_max: 128 << 10,
             wal: wal::Options {
+                gather_bytes_max: 2 << 10,
                 capacity_max: 2 << 20,
                 segment_bytes: 256 << 10,
                 first_segment_bytes: 64 << 10,

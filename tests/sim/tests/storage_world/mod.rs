@@ -112,6 +112,7 @@ impl Edges {
 /// Limits so small that every edge is near.
 pub fn small() -> Options {
     let wal = wal::Options {
+        gather_bytes_max: 2 << 10,
         capacity_max: 1 << 20,
         segment_bytes: 128 << 10,
         first_segment_bytes: 64 << 10,
@@ -124,6 +125,7 @@ pub fn small() -> Options {
     Options {
         wal,
         upload_bytes_max: 64 << 10,
+        upload_ranges_max: 24,
         upload_age_max: Duration::from_secs(1),
         put_single_bytes_max: 24 << 10,
         put_part_bytes: 8 << 10,

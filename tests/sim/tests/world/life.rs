@@ -48,6 +48,7 @@ fn storage_options(rng: &Rng) -> storage::Options {
     let tail = if rng.one_in(2) { 24 << 10 } else { 96 << 10 };
     storage::Options {
         wal: wal::Options {
+            gather_bytes_max: 2 << 10,
             capacity_max: 8 * SEGMENT,
             segment_bytes: SEGMENT,
             first_segment_bytes: SEGMENT / 2,
