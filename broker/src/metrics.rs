@@ -28,6 +28,7 @@ struct Inner {
     sent: Counter,
     in_flight: Gauge,
     in_flight_waits: Counter,
+    buffers_idle: Gauge,
     answers: Gauge,
     produce_waits: Counter,
     memory_used: Gauge,
@@ -91,6 +92,11 @@ impl Metrics {
                 own.in_flight_waits.clone(),
             );
             room.register(
+                "buffers_idle_bytes",
+                "Request buffers kept for reuse",
+                own.buffers_idle.clone(),
+            );
+            room.register(
                 "answers_bytes",
                 "Response bytes that wait for their clients to take them",
                 own.answers.clone(),
@@ -100,21 +106,14 @@ impl Metrics {
                 "Times a produce request waited because the write-ahead log was full",
                 own.produce_waits.clone(),
             );
-            room.register(
-                "memory_used_bytes",
-                "Bytes taken from the memory budget",
-                own.memory_used.clone(),
-            );
-            room.register(
-                "memory_max_bytes",
-                "The memory budget, memory.max",
-                own.memory_max.clone(),
-            );
-            room.register(
-                "memory_refusals",
-                "Times the memory budget had no room",
-                own.memory_refused.clone(),
-            );
+            let memory = [
+                ("memory_used_bytes", "Bytes taken from the memory budget", &own.memory_used),
+                ("memory_max_bytes", "The memory budget, memory.max", &own.memory_max),
+                ("memory_refusals", "Times the memory budget had no room", &own.memory_refused),
+            ];
+            for (name, help, gauge) in memory {
+                room.register(name, help, gauge.clone());
+            }
         });
         metrics
     }
@@ -180,5 +179,6 @@ impl Metrics {
         self.0.memory_refused.set(gauge(budgets.memory.refused()));
         self.0.in_flight.set(gauge(budgets.requests.used() + budgets.small_requests.used()));
         self.0.answers.set(gauge(budgets.answers.used()));
+        self.0.buffers_idle.set(gauge(budgets.buffers.idle_bytes()));
     }
 }

@@ -113,10 +113,14 @@ impl Response {
 /// A request that was started: what is left is the wait for its answer.
 pub(crate) type Begun = BoxFuture<'static, Response>;
 
-/// Answers `request`. `Produce` does not come here: see [`produce::begin`].
+/// Answers `request`. `Produce` does not come here: see [`begin_produce`].
 pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     match request.header.key {
-        ApiKey::Produce => produce::begin(ctx, request).await.await,
+        ApiKey::Produce => {
+            let answer = produce::begin(ctx, request).await;
+            ctx.partitions.kick();
+            answer.await
+        }
         ApiKey::Fetch => fetch::handle(ctx, request).await,
         ApiKey::ListOffsets => list_offsets::handle(ctx, request).await,
         ApiKey::Metadata => metadata::handle(ctx, request).await,
@@ -144,7 +148,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     }
 }
 
-/// Starts a produce request: returns when its batches are appended, in request order.
+/// Starts a produce request: returns when its batches are appended, in request order. The caller kicks the log.
 pub(crate) async fn begin_produce(ctx: &Context, request: Request) -> Begun {
     produce::begin(ctx, request).await
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use common::NodeId;
 use meta::{Image, Topic};
-use partition::{AppendError, Origin, Partition, Pending, Reject, Rules, validate};
+use partition::{
+    AppendError, Appended, Checked, Origin, Partition, Pending, Reject, Rules, validate,
+};
 use protocol::produce::{
     self, LeaderIdAndEpoch, NodeEndpoint, PartitionData, PartitionOutcome, RecordFault, TopicData,
     TopicOutcome,
@@ -27,14 +29,15 @@ struct Appending {
     pending: Option<Pending>,
 }
 
-/// Checks and appends the batches, one after the other; what is left is the wait for durability. Dropping the rest gives
-/// up the answer, not the records.
+/// Checks and appends the batches, one after the other; what is left is the wait for durability. Nothing goes to the disk
+/// before the caller kicks the log. Dropping the rest gives up the answer, not the records.
 pub(crate) async fn begin(ctx: &Context, request: Request) -> Begun {
     let version = request.header.version;
     let body = match produce::Request::decode(version, &request.body) {
         Ok(body) => body,
         Err(error) => return ready(request.unreadable(error)),
     };
+    let request_bytes = request.body.len();
     // The records stay slices of the frame until they are appended.
     drop(request);
     let deadline = Instant::now() + wait_max(body.timeout_ms);
@@ -44,13 +47,13 @@ pub(crate) async fn begin(ctx: &Context, request: Request) -> Begun {
         version,
         transactional: body.transactional_id.is_some(),
         acks: body.acks,
+        request_bytes,
         space_until: deadline.min(Instant::now() + SPACE_PATIENCE_MAX),
     };
     let mut topics = Vec::with_capacity(body.topics.len());
     for topic in body.topics {
         topics.push(job.topic(topic).await);
     }
-    ctx.partitions.kick();
     if body.acks == 0 {
         return ready(unanswered(&ctx.metrics, &topics));
     }
@@ -131,6 +134,7 @@ struct Job<'a> {
     version: i16,
     transactional: bool,
     acks: i16,
+    request_bytes: usize,
     space_until: Instant,
 }
 
@@ -188,11 +192,10 @@ impl Job<'_> {
             rejected(index, reject)
         })?;
         drop(records);
-        let patience = self.space_until.saturating_duration_since(Instant::now());
         let appended = match partition.append(&checked, Origin::Client) {
             Err(error) if error.waits_for_space() => {
                 self.ctx.metrics.produce_wait();
-                partition.append_waiting(&checked, Origin::Client, patience).await
+                self.wait_for_space(&partition, &checked, error).await
             }
             other => other,
         };
@@ -202,6 +205,24 @@ impl Job<'_> {
         let (base, time) = (appended.base_offset, appended.log_append_time);
         let outcome = PartitionOutcome::appended(index, base, time, appended.log_start);
         Ok(Appending { outcome, pending: Some(appended.done) })
+    }
+
+    /// Waits for room in the log. A disk that is behind gets on with it, and everybody waits; but of those that wait for
+    /// an upload, too many would keep out all other requests: they are told to come again, and their buffers are free.
+    async fn wait_for_space(
+        &self,
+        partition: &Arc<Partition>,
+        checked: &Checked,
+        error: AppendError,
+    ) -> Result<Appended, AppendError> {
+        let patience = self.space_until.saturating_duration_since(Instant::now());
+        let waiting = self.ctx.budgets.for_waiting(self.request_bytes);
+        let bytes = (self.request_bytes as u64).min(waiting.bytes_max());
+        let held = waiting.reserve(bytes);
+        if held.is_err() && !self.ctx.storage.occupancy().queue_full {
+            return Err(error);
+        }
+        partition.append_waiting(checked, Origin::Client, patience).await
     }
 
     fn rules(&self, topic: &Topic, partition: &Partition) -> Rules {

@@ -94,13 +94,24 @@ pub(crate) struct Connection {
     /// A request in the queue that nothing may overtake.
     alone: bool,
     draining: bool,
+    /// Batches were appended and not yet sent on their way to the disk: more of them are here already.
+    unkicked: bool,
 }
 
 impl Connection {
     pub(crate) fn new(ctx: Arc<Context>, peer: SocketAddr, limits: Limits) -> Self {
         let frames = Frames::new(limits, ctx.metrics.clone());
         let queue = VecDeque::new();
-        Self { ctx, peer, frames, queue, beginning: None, alone: false, draining: false }
+        Self {
+            ctx,
+            peer,
+            frames,
+            queue,
+            beginning: None,
+            alone: false,
+            draining: false,
+            unkicked: false,
+        }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -109,8 +120,17 @@ impl Connection {
 
     /// Serves until the client leaves, breaks the rules, or the broker drains.
     pub(crate) async fn run(mut self, stream: &mut TcpStream) -> Ended {
-        match self.serve(stream).await {
+        let ended = self.serve(stream).await;
+        self.kick();
+        match ended {
             Ok(ended) | Err(ended) => ended,
+        }
+    }
+
+    /// Sends what was appended on its way to the disk.
+    fn kick(&mut self) {
+        if std::mem::take(&mut self.unkicked) {
+            self.ctx.partitions.kick();
         }
     }
 
@@ -128,8 +148,13 @@ impl Connection {
                 && !self.alone
                 && self.beginning.is_none()
                 && self.queue.len() < PIPELINE_MAX;
+            // Requests that came together go to the disk together.
+            if self.beginning.is_none() && !(may_read && self.frames.has_next()) {
+                self.kick();
+            }
             let (queue, beginning, frames) =
                 (&mut self.queue, &mut self.beginning, &mut self.frames);
+            let (unkicked, partitions) = (&mut self.unkicked, &self.ctx.partitions);
             let turn = tokio::select! {
                 biased;
                 () = front_answers(queue, &mut ready), if !queue.is_empty() => Turn::Answered,
@@ -137,10 +162,12 @@ impl Connection {
                 frame = frames.next(&reader), if may_read => Turn::Frame(frame.map_err(frame_end)?),
                 () = stop.cancelled(), if !self.draining => Turn::Stop,
                 () = tokio::time::sleep(idle), if !busy => Turn::Idle,
+                () = kick_and_wait(unkicked, partitions) => continue,
             };
             match turn {
                 Turn::Answered => self.answer(&mut writer, &mut ready).await?,
                 Turn::Begun(answer) => {
+                    self.unkicked = true;
                     if let Some(Beginning { header, since, .. }) = self.beginning.take() {
                         self.queue.push_back(Waiting { header, since, answer });
                     }
@@ -244,6 +271,14 @@ fn frame_end(error: FrameError) -> Ended {
         FrameError::Truncated => Ended::Quietly("closed by the client inside a frame"),
         FrameError::Length { .. } | FrameError::Stalled { .. } => Ended::Broken(error.to_string()),
     }
+}
+
+/// Comes to its turn only when everything else has to wait; never ends.
+async fn kick_and_wait(unkicked: &mut bool, partitions: &partition::Partitions) {
+    if std::mem::take(unkicked) {
+        partitions.kick();
+    }
+    std::future::pending().await
 }
 
 async fn begin(beginning: &mut Option<Beginning>) -> Begun {

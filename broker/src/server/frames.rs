@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use common::Reservation;
 use tokio::net::tcp::ReadHalf;
 use tokio::time::Instant;
@@ -17,6 +17,9 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const RATE_MIN: u64 = 64 << 10;
 /// How often a reader looks for room among the bytes in flight.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
+
+/// What is read ahead of a length: four frames like the last one, within these bounds.
+const AHEAD_BYTES: std::ops::RangeInclusive<usize> = 4 << 10..=SMALL_BYTES;
 
 /// One frame without its length.
 pub(crate) struct Frame {
@@ -55,9 +58,23 @@ pub(crate) struct Limits {
     pub budgets: Budgets,
 }
 
+impl Drop for Frames {
+    fn drop(&mut self) {
+        if let Some(large) = self.large.take() {
+            self.limits.budgets.buffers.give(large);
+        }
+    }
+}
+
 /// Reads frames. [`Frames::next`] is cancel safe: what was read stays here.
 pub(crate) struct Frames {
+    /// Small frames, and the beginning of a large one.
     buffer: BytesMut,
+    /// A large frame, once there is room for all of it.
+    large: Option<Vec<u8>>,
+    ahead: usize,
+    /// Counts `buffer`.
+    counted: Reservation,
     length: Option<usize>,
     room: Option<Room>,
     /// When the next bytes, and when the whole frame, must be here. Set while room is held.
@@ -68,12 +85,35 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new(limits: Limits, metrics: Metrics) -> Self {
-        Self { buffer: BytesMut::new(), length: None, room: None, due: None, limits, metrics }
+        Self {
+            buffer: BytesMut::new(),
+            large: None,
+            ahead: *AHEAD_BYTES.start(),
+            counted: limits.budgets.memory.force(0),
+            length: None,
+            room: None,
+            due: None,
+            limits,
+            metrics,
+        }
     }
 
     /// True while part of a frame has been read.
     pub(crate) fn midway(&self) -> bool {
         self.length.is_some() || !self.buffer.is_empty()
+    }
+
+    /// True when the next frame is here, whole: [`Self::next`] yields it without a wait for the socket.
+    pub(crate) fn has_next(&self) -> bool {
+        let length = match (self.length, self.buffer.first_chunk::<4>()) {
+            (Some(length), _) => length,
+            (None, Some(length)) => {
+                // A length that is out of bounds ends the connection; that is no wait either.
+                4 + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0)
+            }
+            (None, None) => return false,
+        };
+        self.large.is_none() && length <= SMALL_BYTES && self.buffer.len() >= length
     }
 
     /// The next frame; `None` when the peer has closed between frames.
@@ -86,20 +126,20 @@ impl Frames {
                 self.length = Some(self.take_length()?);
             }
             if let Some(length) = self.length {
-                let evidence = self.buffer.len();
+                let evidence = self.large.as_ref().map_or(self.buffer.len(), Vec::len);
                 if self.room.is_none() && evidence >= length.min(SMALL_BYTES) {
                     self.room = Some(self.take_room(length).await);
                     let bytes = u64::try_from(length).expect("an address fits 64 bits");
                     let whole = STALL_MAX + Duration::from_secs(bytes / RATE_MIN);
                     self.due = Some((Instant::now() + STALL_MAX, Instant::now() + whole));
+                    self.enlarge(length);
                 }
                 if evidence >= length {
                     return Ok(Some(self.take_frame(length)));
                 }
             }
             self.readable(socket).await?;
-            self.grow();
-            match socket.try_read_buf(&mut self.buffer) {
+            match self.read(socket) {
                 Ok(0) if self.midway() => return Err(FrameError::Truncated),
                 Ok(0) => return Ok(None),
                 Ok(read) => {
@@ -136,26 +176,48 @@ impl Frames {
     }
 
     fn take_frame(&mut self, length: usize) -> Frame {
-        let bytes = self.buffer.split_to(length).freeze();
+        let bytes = match self.large.take() {
+            Some(large) => self.limits.budgets.buffers.share(large),
+            None => self.buffer.split_to(length).freeze(),
+        };
+        self.ahead = length.saturating_mul(4).clamp(*AHEAD_BYTES.start(), *AHEAD_BYTES.end());
         (self.length, self.due) = (None, None);
         if self.buffer.is_empty() {
             // An idle connection holds no buffer.
             self.buffer = BytesMut::new();
+            self.counted.resize(0);
         }
         let room = self.room.take().expect("taken before the frame was whole");
         Frame { bytes, room }
     }
 
-    /// Makes room in the buffer from what has come, never from the declared length alone: at most three times that.
-    fn grow(&mut self) {
-        let here = self.buffer.len();
-        let more = match self.length {
-            Some(length) => (length - here.min(length)).min((3 * here).max(SMALL_BYTES)),
-            None => SMALL_BYTES / 4,
-        };
-        if self.buffer.capacity() - here < more {
-            self.buffer.reserve(more);
+    /// Goes on in a buffer for the whole frame, for which there is room now.
+    fn enlarge(&mut self, length: usize) {
+        if self.buffer.len() >= length {
+            return;
         }
+        let mut large = self.limits.budgets.buffers.take(length);
+        large.extend_from_slice(&self.buffer);
+        self.buffer = BytesMut::new();
+        self.counted.resize(0);
+        self.large = Some(large);
+    }
+
+    fn read(&mut self, socket: &ReadHalf<'_>) -> io::Result<usize> {
+        if let (Some(large), Some(length)) = (&mut self.large, self.length) {
+            let missing = length - large.len();
+            return socket.try_read_buf(&mut large.limit(missing));
+        }
+        let more = match self.length {
+            Some(length) => (length - self.buffer.len().min(length)).min(SMALL_BYTES),
+            None => self.ahead,
+        };
+        self.buffer.reserve(more);
+        let capacity = self.buffer.capacity() as u64;
+        if capacity != self.counted.bytes() {
+            self.counted.resize(capacity);
+        }
+        socket.try_read_buf(&mut self.buffer)
     }
 
     /// Waits for room for a whole frame at once, so that no two half-read frames wait for each other.

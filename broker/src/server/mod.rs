@@ -3,6 +3,7 @@
 //! Tasks: one per connection, owned by the listener task, which is owned by `Running`; all end at shutdown after their
 //! requests in flight are answered, at the latest after [`DRAIN_MAX`].
 
+mod buffers;
 mod connection;
 mod frames;
 mod output;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::Context;
+pub(crate) use buffers::Buffers;
 use connection::Connection;
 use frames::Limits;
 
@@ -26,6 +28,8 @@ use frames::Limits;
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often buffers that nobody used are given back.
+const TRIM_EVERY: Duration = Duration::from_secs(2);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -52,7 +56,7 @@ pub(crate) async fn run(listener: TcpListener, ctx: Arc<Context>) {
     let limits = Limits { frame_bytes_max, budgets: ctx.budgets.clone() };
     let tasks = TaskTracker::new();
     let stop = ctx.shutdown.clone();
-    while let Some((stream, peer)) = accept(&listener, &stop).await {
+    while let Some((stream, peer)) = accept(&listener, &stop, &ctx.budgets.buffers).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             ctx.metrics.refused();
             warn!(%peer, "connection refused, max.connections is reached");
@@ -71,12 +75,20 @@ pub(crate) async fn run(listener: TcpListener, ctx: Arc<Context>) {
     }
 }
 
-async fn accept(listener: &TcpListener, stop: &Shutdown) -> Option<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &TcpListener,
+    stop: &Shutdown,
+    buffers: &Buffers,
+) -> Option<(TcpStream, SocketAddr)> {
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
             accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(TRIM_EVERY) => {
+                buffers.trim();
+                continue;
+            }
         };
         match accepted {
             Ok(accepted) => return Some(accepted),

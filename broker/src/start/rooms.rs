@@ -100,6 +100,8 @@ pub(super) async fn open_storage(
         upload_bytes_max: settings.upload.size_max.0.min(memory / 4),
         upload_age_max: settings.upload.age_max.0,
         tail_bytes_max: memory / 2,
+        index_bytes_max: memory / 2,
+        upload_window_bytes_max: (memory / 16).max(1 << 20),
         block_cache_bytes_max: memory / 6,
         compaction_enabled: settings.compaction.enabled,
         compaction_bytes_per_second: settings.compaction.bandwidth_max.0,
