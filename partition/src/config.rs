@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use protocol::compression::Codec;
+
 /// Which time a record carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimestampType {
@@ -40,6 +42,8 @@ pub struct TopicConfig {
     pub compaction_lag_min_ms: i64,
     /// `max.compaction.lag.ms`: an older record makes a pass due whatever the ratio says.
     pub compaction_lag_max_ms: i64,
+    /// `compression.type`: the codec that batches are stored in; `None` keeps the producer's.
+    pub codec: Option<Codec>,
     /// `min.insync.replicas`: kept for describing; durability does not come from replicas.
     pub min_insync_replicas: i32,
 }
@@ -59,6 +63,7 @@ impl Default for TopicConfig {
             dirty_ratio_min_ppm: 500_000,
             compaction_lag_min_ms: 0,
             compaction_lag_max_ms: i64::MAX,
+            codec: None,
             min_insync_replicas: 1,
         }
     }
@@ -104,6 +109,7 @@ impl TopicConfig {
                 "max.compaction.lag.ms",
                 base.compaction_lag_max_ms,
             ),
+            codec: configs.get("compression.type").and_then(|name| Codec::from_name(name)),
             min_insync_replicas: number(configs, "min.insync.replicas", base.min_insync_replicas),
         }
     }

@@ -42,6 +42,8 @@ pub struct Rules {
     pub full: bool,
     /// Bytes that the records of one compressed batch may come to.
     pub decompressed_bytes_max: usize,
+    /// The codec that batches are stored in; `None` for the producer's own (`compression.type`).
+    pub codec: Option<Codec>,
 }
 
 impl Rules {
@@ -65,6 +67,7 @@ impl Rules {
             now_ms,
             full: true,
             decompressed_bytes_max: options.decompressed_bytes_max,
+            codec: config.codec,
         }
     }
 }
@@ -88,11 +91,17 @@ pub struct Reject {
     pub message: String,
     /// The records at fault, when single ones are (Produce v8 and above).
     pub record_errors: Vec<RecordError>,
+    /// Kafka's log refuses this, not its request handling: the answer names the log start.
+    pub by_the_log: bool,
 }
 
 impl Reject {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), record_errors: Vec::new() }
+        Self { code, message: message.into(), record_errors: Vec::new(), by_the_log: false }
+    }
+
+    fn by_the_log(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { by_the_log: true, ..Self::new(code, message) }
     }
 }
 
@@ -198,22 +207,21 @@ impl Stamped<'_> {
     }
 }
 
-/// Checks the records that a Produce request carries for one partition.
+/// Checks the records that a Produce request carries for one partition, and brings them into the topic's codec.
 ///
 /// # Errors
 /// [`Reject`] with Kafka's code.
 pub fn validate(bytes: &Bytes, rules: &Rules) -> Result<Checked, Reject> {
-    let mut header = frame(bytes)?;
+    let header = frame(bytes)?;
     let codec = codec(&header, rules)?;
     if header.base_offset != 0 {
         let message =
             format!("the base offset of a batch has to be 0, it is {}", header.base_offset);
-        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+        return Err(Reject::by_the_log(ErrorCode::InvalidRecord, message));
     }
-    if bytes.len() > rules.message_bytes_max {
-        let (size, max) = (bytes.len(), rules.message_bytes_max);
-        let message = format!("the batch has {size} bytes, max.message.bytes is {max}");
-        return Err(Reject::new(ErrorCode::MessageTooLarge, message));
+    let target = rules.codec.unwrap_or(codec);
+    if target == codec {
+        fits(bytes.len(), rules)?;
     }
     if !batch::crc_is_right(bytes) {
         let message = "the batch does not match its checksum";
@@ -221,27 +229,68 @@ pub fn validate(bytes: &Bytes, rules: &Rules) -> Result<Checked, Reject> {
     }
     counts(&header)?;
     client(&header, rules)?;
-    let highest = match codec {
-        Codec::None => walk(&bytes[HEADER_BYTES..], &header, rules)?,
-        _ if rules.full => {
+    let opened = match codec {
+        Codec::None => Some(bytes.slice(HEADER_BYTES..)),
+        _ if rules.full || target != codec => {
             let records = batch::payload(bytes, &header, rules.decompressed_bytes_max);
-            walk(&records.map_err(|error| opening(&error))?, &header, rules)?
+            Some(records.map_err(|error| opening(&error))?)
         }
-        _ => header.max_timestamp,
+        _ => None,
     };
+    let highest = match &opened {
+        Some(records) => walk(records, &header, rules)?,
+        None => header.max_timestamp,
+    };
+    match opened {
+        Some(records) if target != codec => recoded(&header, target, records, highest, rules),
+        _ => Ok(restamped(bytes, header, highest, rules)),
+    }
+}
+
+fn fits(size: usize, rules: &Rules) -> Result<(), Reject> {
+    let max = rules.message_bytes_max;
+    if size <= max {
+        return Ok(());
+    }
+    let message = format!("the batch has {size} bytes, max.message.bytes is {max}");
+    Err(Reject::new(ErrorCode::MessageTooLarge, message))
+}
+
+/// The batch in another codec. Its size counts after that, as in Kafka.
+fn recoded(
+    header: &Header,
+    codec: Codec,
+    records: Bytes,
+    highest: i64,
+    rules: &Rules,
+) -> Result<Checked, Reject> {
+    let packed = compression::compress(codec, records);
+    let size = HEADER_BYTES + packed.len();
+    fits(size, rules)?;
+    let mut header = header.with_codec(codec, packed.len());
+    header.max_timestamp = highest;
+    let mut bytes = Vec::with_capacity(size);
+    bytes.extend_from_slice(&header.sealed(&packed));
+    bytes.extend_from_slice(&packed);
+    let header = Header::parse(&bytes).expect("a header that was just written");
+    Ok(restamped(&Bytes::from(bytes), header, highest, rules))
+}
+
+/// The batch with the time, the highest timestamp and the timestamp type that it is stored under.
+fn restamped(bytes: &Bytes, mut header: Header, highest: i64, rules: &Rules) -> Checked {
     let records = &bytes[HEADER_BYTES..];
+    let create_time = header.with_create_time();
     let head = match rules.timestamp_type {
         TimestampType::LogAppendTime => Some(header.stamped_head(0, -1, rules.now_ms, records)),
-        TimestampType::CreateTime if highest != header.max_timestamp => {
-            Some(Header { max_timestamp: highest, ..header }.sealed(records))
+        TimestampType::CreateTime if highest != header.max_timestamp || create_time != header => {
+            Some(Header { max_timestamp: highest, ..create_time }.sealed(records))
         }
         TimestampType::CreateTime => None,
     };
     if let Some(head) = &head {
         header = Header::parse(head).expect("a header that was just written");
     }
-    let head = head.map(Box::new);
-    Ok(Checked { bytes: bytes.clone(), header, head })
+    Checked { bytes: bytes.clone(), header, head: head.map(Box::new) }
 }
 
 /// Exactly one batch of format 2.
@@ -252,15 +301,16 @@ fn frame(bytes: &Bytes) -> Result<Header, Reject> {
     }
     let header = Header::parse(bytes).map_err(|error| {
         let code = match error {
-            batch::Error::Magic(_) => ErrorCode::InvalidRecord,
-            batch::Error::Short { .. } | batch::Error::Length(_) => ErrorCode::CorruptMessage,
+            // Kafka sees no batch at all in bytes that end before one does.
+            batch::Error::Magic(0 | 1) | batch::Error::Short { .. } => ErrorCode::InvalidRecord,
+            batch::Error::Magic(_) | batch::Error::Length(_) => ErrorCode::CorruptMessage,
         };
         Reject::new(code, error.to_string())
     })?;
     let (size, there) = (header.size(), bytes.len());
     if size > there {
         let message = format!("the batch says it has {size} bytes, {there} are there");
-        return Err(Reject::new(ErrorCode::CorruptMessage, message));
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
     }
     if size < there {
         let message = "a produce request has exactly one record batch per partition";
@@ -270,11 +320,11 @@ fn frame(bytes: &Bytes) -> Result<Header, Reject> {
 }
 
 fn codec(header: &Header, rules: &Rules) -> Result<Codec, Reject> {
-    let unsupported = |message: &str| Reject::new(ErrorCode::UnsupportedCompressionType, message);
-    let codec =
-        header.attributes.codec().ok_or_else(|| unsupported("unknown compression codec"))?;
+    let code = ErrorCode::UnsupportedCompressionType;
+    let unknown = || Reject::by_the_log(code, "unknown compression codec");
+    let codec = header.attributes.codec().ok_or_else(unknown)?;
     if codec == Codec::Zstd && rules.api_version < ZSTD_VERSION_MIN {
-        return Err(unsupported("zstd needs version 7 of Produce"));
+        return Err(Reject::new(code, "zstd needs version 7 of Produce"));
     }
     Ok(codec)
 }
@@ -285,7 +335,7 @@ fn counts(header: &Header) -> Result<(), Reject> {
         return Ok(());
     }
     let message = format!("the batch counts {count} records, its last offset delta is {delta}");
-    Err(Reject::new(ErrorCode::InvalidRecord, message))
+    Err(Reject::by_the_log(ErrorCode::InvalidRecord, message))
 }
 
 /// What no client may set.
@@ -293,18 +343,14 @@ fn client(header: &Header, rules: &Rules) -> Result<(), Reject> {
     let attributes = header.attributes;
     if attributes.control() {
         let message = "clients may not write control records";
-        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+        return Err(Reject::by_the_log(ErrorCode::InvalidRecord, message));
     }
     if header.has_producer() && header.base_sequence < 0 {
         let message = format!(
             "sequence {} of producer {} is below 0",
             header.base_sequence, header.producer_id
         );
-        return Err(Reject::new(ErrorCode::InvalidRecord, message));
-    }
-    if attributes.append_time() {
-        let message = "a producer may not set the timestamp type to LogAppendTime";
-        return Err(Reject::new(ErrorCode::InvalidTimestamp, message));
+        return Err(Reject::by_the_log(ErrorCode::InvalidRecord, message));
     }
     if attributes.transactional() {
         return Err(if rules.transactional_id {
@@ -324,7 +370,7 @@ fn opening(error: &compression::Error) -> Reject {
         compression::Error::TooLarge { .. } => ErrorCode::MessageTooLarge,
         compression::Error::Corrupt { .. } => ErrorCode::InvalidRecord,
     };
-    Reject::new(code, error.to_string())
+    Reject::by_the_log(code, error.to_string())
 }
 
 /// Walks every record; returns the highest timestamp.
@@ -334,7 +380,7 @@ fn walk(payload: &[u8], header: &Header, rules: &Rules) -> Result<i64, Reject> {
     let mut time_is_wrong = false;
     for (record, index) in Records::new(payload, header.record_count).zip(0i32..) {
         let record =
-            record.map_err(|error| Reject::new(ErrorCode::InvalidRecord, error.to_string()))?;
+            record.map_err(|error| Reject::by_the_log(ErrorCode::InvalidRecord, error.to_string()))?;
         let timestamp = record.timestamp(header);
         highest = highest.max(timestamp);
         let wrong = if record.offset_delta != index {
@@ -342,7 +388,7 @@ fn walk(payload: &[u8], header: &Header, rules: &Rules) -> Result<i64, Reject> {
         } else if rules.compacted && record.key.is_none() {
             Some("a compacted topic takes no record without a key".to_owned())
         } else {
-            let wrong = timestamp_error(timestamp, rules);
+            let wrong = timestamp_error(timestamp, header, rules);
             time_is_wrong |= wrong.is_some();
             wrong
         };
@@ -361,11 +407,15 @@ fn walk(payload: &[u8], header: &Header, rules: &Rules) -> Result<i64, Reject> {
         (ErrorCode::InvalidRecord, "record errors")
     };
     let message = format!("one or more records have been rejected due to {what}");
-    Err(Reject { code, message, record_errors: errors })
+    Err(Reject { code, message, record_errors: errors, by_the_log: true })
 }
 
-fn timestamp_error(timestamp: i64, rules: &Rules) -> Option<String> {
-    if rules.timestamp_type == TimestampType::LogAppendTime || timestamp == NO_TIMESTAMP {
+fn timestamp_error(timestamp: i64, header: &Header, rules: &Rules) -> Option<String> {
+    if rules.timestamp_type == TimestampType::LogAppendTime {
+        let set = header.attributes.append_time();
+        return set.then(|| "a producer may not set the timestamp type LogAppendTime".to_owned());
+    }
+    if timestamp == NO_TIMESTAMP {
         return None;
     }
     let now = rules.now_ms;

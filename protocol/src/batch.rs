@@ -74,6 +74,7 @@ impl Attributes {
     const TRANSACTIONAL: i16 = 1 << 4;
     const CONTROL: i16 = 1 << 5;
     pub(crate) const DELETE_HORIZON: i16 = 1 << 6;
+    const KNOWN: i16 = 0x7f;
 
     /// The codec, or `None` for a number that Kafka does not use.
     #[must_use]
@@ -244,9 +245,27 @@ impl Header {
         let mut stamped = *self;
         stamped.base_offset = base_offset;
         stamped.leader_epoch = leader_epoch;
-        stamped.attributes = Attributes(self.attributes.0 | Attributes::APPEND_TIME);
+        stamped.attributes =
+            Attributes(self.attributes.0 & Attributes::KNOWN | Attributes::APPEND_TIME);
         stamped.max_timestamp = append_time;
         stamped.sealed(records)
+    }
+
+    /// The header with the producer's timestamps in force.
+    #[must_use]
+    pub fn with_create_time(mut self) -> Self {
+        self.attributes = Attributes(self.attributes.0 & !Attributes::APPEND_TIME);
+        self
+    }
+
+    /// The header of the same records in another codec, where they have `payload_bytes` bytes (at most 2 GiB). The CRC is
+    /// not that of the new bytes yet.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec, payload_bytes: usize) -> Self {
+        self.attributes = Attributes(self.attributes.0 & !Attributes::CODEC | codec.number());
+        let length = HEADER_BYTES - LENGTH_OVERHEAD + payload_bytes;
+        self.length = i32::try_from(length).expect("a batch is at most 2 GiB");
+        self
     }
 
     /// The header's 61 bytes with the CRC computed anew.

@@ -136,7 +136,8 @@ class Session:
         if isinstance(value, dict):
             return {name: self.plain(one, name) for name, one in value.items() if name != "ThrottleTimeMs"}
         if isinstance(value, list):
-            return ordered([self.plain(one, field) for one in value])
+            plain = [self.plain(one, field) for one in value]
+            return plain if field == "Synonyms" else ordered(plain)
         if isinstance(value, uuid.UUID):
             return "id0" if value.int == 0 else self.names.of("id", value)
         if isinstance(value, (bytes, bytearray, memoryview)):

@@ -17,13 +17,21 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         Ok(body) => body,
         Err(close) => return close,
     };
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for topic in &body.topics {
+        if !seen.insert(topic.name.as_str()) {
+            twice.insert(topic.name.as_str());
+        }
+    }
     let mut results = Vec::with_capacity(body.topics.len());
     for topic in &body.topics {
-        let outcome = if seen.insert(topic.name.as_str()) {
+        let name = topic.name.as_str();
+        let outcome = if !twice.contains(name) {
             grow(ctx, topic, body.validate_only).await
-        } else {
+        } else if seen.remove(name) {
             Err(Failure::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+        } else {
+            continue;
         };
         let mut result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
         if let Err(failure) = outcome {

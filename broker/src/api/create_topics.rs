@@ -194,6 +194,7 @@ fn created(
     CreatableTopicResult::default()
         .with_name(topic.name.clone())
         .with_topic_id(id)
+        .with_error_message(None)
         .with_num_partitions(i32::try_from(made.partitions).unwrap_or(i32::MAX))
         .with_replication_factor(made.replication_factor)
         .with_configs(Some(shown.collect()))

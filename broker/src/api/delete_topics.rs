@@ -1,5 +1,7 @@
 //! DeleteTopics, by name or id. The name is free when the answer leaves.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use meta::Reply;
@@ -18,10 +20,21 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let mut wanted: Vec<(Option<TopicName>, Uuid)> =
         body.topic_names.into_iter().map(|name| (Some(name), Uuid::nil())).collect();
     wanted.extend(body.topics.into_iter().map(|topic| (topic.name, topic.topic_id)));
+    let twice = repeated(&wanted);
+    let mut told = BTreeSet::new();
     let mut responses = Vec::with_capacity(wanted.len());
     for (name, id) in wanted {
+        if twice.contains(&(name.clone(), id)) && !told.insert((name.clone(), id)) {
+            continue;
+        }
         let mut result = DeletableTopicResult::default().with_name(name.clone()).with_topic_id(id);
-        match delete(ctx, name.as_ref().map(|name| name.as_str()), id).await {
+        let outcome = if twice.contains(&(name.clone(), id)) {
+            let why = if name.is_some() { "Duplicate topic name." } else { "Duplicate topic id." };
+            Err(Failure::new(ErrorCode::InvalidRequest, why))
+        } else {
+            delete(ctx, name.as_ref().map(|name| name.as_str()), id).await
+        };
+        match outcome {
             Ok((name, id)) => {
                 result.name = Some(TopicName(StrBytes::from_string(name)));
                 result.topic_id = id;
@@ -37,6 +50,11 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let mut response = DeleteTopicsResponse::default();
     response.responses = responses;
     request.answer(&response)
+}
+
+fn repeated(wanted: &[(Option<TopicName>, Uuid)]) -> BTreeSet<(Option<TopicName>, Uuid)> {
+    let mut seen = BTreeSet::new();
+    wanted.iter().filter(|one| !seen.insert(*one)).cloned().collect()
 }
 
 async fn delete(ctx: &Context, name: Option<&str>, id: Uuid) -> Result<(String, Uuid), Failure> {

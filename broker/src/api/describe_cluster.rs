@@ -10,6 +10,7 @@ use crate::Context;
 
 /// Endpoints of brokers; 2 is those of controllers.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let body: DescribeClusterRequest = match request.decode() {
@@ -19,7 +20,10 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let mut response = DescribeClusterResponse::default();
     response.endpoint_type = BROKERS;
     if request.header.version >= 1 && body.endpoint_type != BROKERS {
-        let code = ErrorCode::MismatchedEndpointType;
+        let code = match body.endpoint_type {
+            CONTROLLERS => ErrorCode::MismatchedEndpointType,
+            _ => ErrorCode::UnsupportedEndpointType,
+        };
         ctx.metrics.failed(request.header.key, code);
         response.error_code = code.code();
         response.error_message = Some(StrBytes::from_static_str(

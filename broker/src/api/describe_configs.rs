@@ -118,7 +118,8 @@ fn shown(key: &Key, values: Vec<Synonym>, shape: Shape) -> DescribeConfigsResour
         .with_value(first.map(|value| StrBytes::from_string(value.value.clone())))
         .with_read_only(key.read_only)
         .with_config_source(first.map_or(Source::Default, |value| value.source) as i8)
-        .with_config_type(key.kind.code());
+        .with_config_type(key.kind.code())
+        .with_documentation(None);
     if shape.docs {
         result.documentation = Some(StrBytes::from_static_str(key.doc));
     }

@@ -165,7 +165,7 @@ impl<'a> Plan<'a> {
                         let bytes = bytes_max.saturating_sub(pass.bytes);
                         self.partition(found, wanted, Left { bytes, first: pass.bytes == 0 }).await
                     }
-                    Err(code) => PartitionData::refused(wanted.index, code),
+                    Err(code) => absent(wanted.index, code),
                 };
                 pass.bytes += u64::try_from(data.record_bytes()).unwrap_or(u64::MAX);
                 pass.failed |= data.error != ErrorCode::None || data.diverging_epoch.is_some();
@@ -185,7 +185,7 @@ impl<'a> Plan<'a> {
     ) -> PartitionData {
         let refused = |code| PartitionData::refused(wanted.index, code);
         let Some((id, meta)) = topics::partition_of(topic, wanted.index) else {
-            return refused(ErrorCode::UnknownTopicOrPartition);
+            return absent(wanted.index, ErrorCode::UnknownTopicOrPartition);
         };
         let leader = LeaderIdAndEpoch {
             leader_id: meta.leader.map_or(-1, |node| node.0),
@@ -205,7 +205,7 @@ impl<'a> Plan<'a> {
         match partition.check_epoch(wanted.current_leader_epoch) {
             EpochCheck::Current => {}
             EpochCheck::Fenced => return elsewhere(ErrorCode::FencedLeaderEpoch),
-            EpochCheck::Unknown => return elsewhere(ErrorCode::UnknownLeaderEpoch),
+            EpochCheck::Unknown => return refused(ErrorCode::UnknownLeaderEpoch),
         }
         if let Some(end) = diverging(&partition, wanted) {
             return PartitionData { diverging_epoch: Some(end), ..refused(ErrorCode::None) };
@@ -249,6 +249,11 @@ impl<'a> Plan<'a> {
             ..PartitionData::refused(wanted.index, ErrorCode::None)
         })
     }
+}
+
+/// What is answered for a partition that does not exist: Kafka's list of aborted transactions is empty then, not null.
+fn absent(index: i32, code: ErrorCode) -> PartitionData {
+    PartitionData { aborted: Some(Vec::new()), ..PartitionData::refused(index, code) }
 }
 
 /// Where the client's log ends that the leader's does not have, if it is ahead in an old epoch.

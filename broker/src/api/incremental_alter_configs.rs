@@ -34,7 +34,8 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         };
         let mut answer = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
+            .with_resource_name(resource.resource_name.clone())
+            .with_error_message(None);
         if let Err(failure) = outcome {
             ctx.metrics.failed(ApiKey::IncrementalAlterConfigs, failure.code);
             answer.error_code = failure.code.code();

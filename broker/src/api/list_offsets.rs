@@ -27,12 +27,19 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         Isolation::ReadUncommitted
     };
     let mut response = ListOffsetsResponse::default();
+    let version = request.header.version;
     for topic in &body.topics {
         let twice = repeated(&topic.partitions);
+        let mut told = BTreeSet::new();
         let mut answer = ListOffsetsTopicResponse::default().with_name(topic.name.clone());
         for wanted in &topic.partitions {
             let listed = if twice.contains(&wanted.partition_index) {
+                if !told.insert(wanted.partition_index) {
+                    continue;
+                }
                 Err(ErrorCode::InvalidRequest)
+            } else if !understood(wanted.timestamp, version) {
+                Err(ErrorCode::UnsupportedVersion)
             } else {
                 list(ctx, topic.name.as_str(), wanted, isolation).await
             };
@@ -45,7 +52,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
                 Ok(listed) => {
                     one.timestamp = listed.timestamp;
                     one.offset = listed.offset;
-                    if request.header.version >= LEADER_EPOCH_SINCE {
+                    if version >= LEADER_EPOCH_SINCE {
                         one.leader_epoch = listed.leader_epoch;
                     }
                 }
@@ -59,6 +66,18 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         response.topics.push(answer);
     }
     request.answer(&response)
+}
+
+/// True for a time, and for a name of an offset that `version` has. Kafka: `KafkaApis.handleListOffsetRequest`.
+fn understood(timestamp: i64, version: i16) -> bool {
+    let since = match timestamp {
+        -2.. => 0,
+        -3 => 7,
+        -4 => 8,
+        -5 => 9,
+        _ => i16::MAX,
+    };
+    version >= since
 }
 
 fn repeated(partitions: &[ListOffsetsPartition]) -> BTreeSet<i32> {

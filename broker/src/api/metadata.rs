@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics, partitions and their leaders. Creates a missing topic by Kafka's rules.
 
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -22,13 +23,19 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         Err(close) => return close,
     };
     let version = request.header.version;
+    if version < 12
+        && let Some(wanted) = &body.topics
+        && wanted.iter().any(|topic| topic.name.is_none() || !topic.topic_id.is_nil())
+    {
+        return request.answer(&too_early_for_ids(wanted));
+    }
     let mut answers = Vec::new();
     match &body.topics {
         Some(wanted) if version > 0 || !wanted.is_empty() => {
             for topic in wanted {
                 let by_id = topic.name.is_none();
                 let answer = if by_id {
-                    by_topic_id(&ctx.meta.image(), topic.topic_id, version)
+                    by_topic_id(&ctx.meta.image(), topic.topic_id)
                 } else {
                     let name = topic.name.as_ref().map_or("", |name| name.as_str());
                     by_name(ctx, name, version < 4 || body.allow_auto_topic_creation).await
@@ -62,6 +69,20 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
     request.answer(&response)
+}
+
+/// Versions 10 and 11 have room for topic ids, but only 12 serves them. Kafka: `MetadataRequest`.
+fn too_early_for_ids(wanted: &[MetadataRequestTopic]) -> MetadataResponse {
+    let refused = |topic: &MetadataRequestTopic| {
+        MetadataResponseTopic::default()
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+            .with_error_code(ErrorCode::InvalidRequest.code())
+    };
+    let mut response = MetadataResponse::default();
+    response.controller_id = BrokerId(-1);
+    response.topics = wanted.iter().map(refused).collect();
+    response
 }
 
 fn brokers(image: &Image) -> Vec<MetadataResponseBroker> {
@@ -99,15 +120,14 @@ async fn by_name(ctx: &Context, name: &str, may_create: bool) -> MetadataRespons
     }
 }
 
-fn by_topic_id(image: &Image, id: Uuid, version: i16) -> MetadataResponseTopic {
+fn by_topic_id(image: &Image, id: Uuid) -> MetadataResponseTopic {
     if let Some(topic) = image.topic_by_id(id) {
         return described(image, topic);
     }
     let mut answer = MetadataResponseTopic::default();
     answer.error_code = ErrorCode::UnknownTopicId.code();
     answer.topic_id = id;
-    // Older versions have no null name.
-    answer.name = (version < 12).then(TopicName::default);
+    answer.name = None;
     answer
 }
 

@@ -189,7 +189,8 @@ impl Job<'_> {
         let rules = self.rules(topic, &partition);
         let checked = validate(&records, &rules).map_err(|reject| {
             self.ctx.partitions.metrics().reject(reject.code);
-            rejected(index, reject)
+            let log_start = if reject.by_the_log { partition.offsets().log_start } else { -1 };
+            PartitionOutcome { log_start_offset: log_start, ..rejected(index, reject) }
         })?;
         drop(records);
         let appended = match partition.append(&checked, Origin::Client) {

@@ -213,7 +213,10 @@ def acks_zero(s, versions):
 def idempotent_producer(s, versions):
     topic = s.topic()
     create(s, topic)
-    pid = s.ask("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=1000, ProducerId=-1, ProducerEpoch=-1)["ProducerId"]
+    pid = -1
+    while pid < 0:  # Kafka fetches its first block of ids while the first request is refused
+        pid = s.quiet("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=1000, ProducerId=-1, ProducerEpoch=-1)["ProducerId"]
+    s.plain(pid, "ProducerId")
 
     def send(sequence, count=2, epoch=0, producer=pid, note=None):
         produce(s, topic, batches.make([b"v"] * count, pid=producer, epoch=epoch, sequence=sequence), 9, note=note)
