@@ -26,6 +26,7 @@ const BUGS: &[(&str, World)] = &[
     ("duplicate-early", engine),
     ("lost-last-frame", engine),
     ("trim-before-durable", engine),
+    ("compaction-bound", engine),
     ("revive-behind-cut", engine),
 ];
 

@@ -1,7 +1,6 @@
 //! Streams against a plain vector model: random appends, reads, evictions, uploads, outages, damage on the way and
-//! restarts, all drawn from a seed. A failing seed is printed; `SLUICE_SEED=n cargo test -p sim --test storage` repeats it.
+//! restarts, all drawn from a seed. A failing seed is printed; `SLUICE_SEED=n cargo test --release --workspace --test storage` repeats it.
 
-mod storage_disk;
 mod storage_world;
 
 use std::time::Duration;
@@ -34,7 +33,10 @@ struct Told(u64);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        eprintln!("repeat with: SLUICE_SEED={} cargo test --release -p sim --test storage", self.0);
+        eprintln!(
+            "repeat with: SLUICE_SEED={} cargo test --release --workspace --test storage",
+            self.0
+        );
     }
 }
 
@@ -57,7 +59,6 @@ fn streams_are_a_vector_whatever_happens() {
         });
     }
     storage_world::EDGES.with_borrow(|edges| met.add(edges));
-    println!("{met:?}");
     if std::env::var("SLUICE_SEED").is_err() {
         met.assert_all_met();
         sim::edges::take().assert_met(sim::edges::Suite::Storage);

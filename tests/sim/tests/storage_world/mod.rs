@@ -17,13 +17,13 @@ use meta::testing::{MemoryStore, voter};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use parking_lot::Mutex;
+use sim::disk::SimDisk;
+use sim::edges::{self, Suite};
 use sim::store::{FaultStore, Faults};
 use storage::{
     AppendError, Class, Deps, DurableListener, Entry, NewEntry, Options, Read, ReadError, Remote,
     RemoteOptions, Storage,
 };
-
-use super::storage_disk::TestDisk;
 
 thread_local! {
     pub static EDGES: RefCell<Edges> = const { RefCell::new(Edges::new()) };
@@ -68,19 +68,19 @@ impl Edges {
 
     fn all(&self) -> [(&'static str, u64); 13] {
         [
-            ("rounds", self.rounds),
-            ("evictions", self.evictions),
-            ("eviction before upload", self.read_back_for_upload),
-            ("reads from objects", self.object_reads),
-            ("reads from the log", self.wal_reads),
-            ("ambiguous puts", self.lost_responses),
-            ("conflicts without an object", self.conflicts),
-            ("multipart uploads", self.multiparts),
-            ("wrong bytes", self.wrong_bytes),
-            ("stuck bodies", self.stuck_bodies),
-            ("missing objects", self.missing),
-            ("restarts", self.restarts),
-            ("expired ids", self.expired_ids),
+            ("storage.rounds", self.rounds),
+            ("storage.evictions", self.evictions),
+            ("storage.read.back", self.read_back_for_upload),
+            ("storage.read.object", self.object_reads),
+            ("storage.read.log", self.wal_reads),
+            ("storage.response.lost", self.lost_responses),
+            ("storage.conflict", self.conflicts),
+            ("storage.multipart", self.multiparts),
+            ("storage.bytes.wrong", self.wrong_bytes),
+            ("storage.body.stuck", self.stuck_bodies),
+            ("storage.missing", self.missing),
+            ("storage.restart", self.restarts),
+            ("storage.id.expired", self.expired_ids),
         ]
     }
 
@@ -101,11 +101,11 @@ impl Edges {
     }
 
     pub fn assert_all_met(&self) {
+        let _former = edges::take();
         for (name, count) in self.all() {
-            println!("edge met {count:>8} times: {name}");
+            edges::add(name, count);
         }
-        let never: Vec<_> = self.all().into_iter().filter(|(_, count)| *count == 0).collect();
-        assert!(never.is_empty(), "edges never met: {never:?}");
+        edges::take().assert_met(Suite::Storage);
     }
 }
 
@@ -180,7 +180,7 @@ pub struct World {
     pub prefix: Path,
     clock: Clock,
     rng: Rng,
-    disk: TestDisk,
+    disk: SimDisk,
     wal: WalId,
     options: Options,
     registry: Registry,
@@ -213,7 +213,7 @@ impl World {
         tokio::spawn(driver.run());
         let wal = begin(&meta).await;
         let store = FaultStore::new(Arc::new(InMemory::new()), rng.fork(), Faults::default());
-        let disk = TestDisk::new(rng.fork());
+        let disk = SimDisk::new(rng.fork());
         let fatal: Arc<Mutex<Vec<String>>> = Arc::default();
         let prefix = Path::from("p/cluster");
         let registry = Registry::default();
@@ -548,7 +548,7 @@ impl World {
         let reply = self.meta.propose(meta::command::CreateWal { node: 1, salt: 8 }).await;
         let Ok(Reply::WalCreated { wal }) = reply else { panic!("{reply:?}") };
         self.wal = wal;
-        self.disk = TestDisk::new(self.rng.fork());
+        self.disk = SimDisk::new(self.rng.fork());
         self.fatal = Arc::default();
         self.registry = Registry::default();
         let deps = deps(
@@ -670,7 +670,7 @@ fn remote(store: &FaultStore, clock: &Clock, rng: &Rng, registry: &Registry) -> 
 fn deps(
     clock: &Clock,
     rng: &Rng,
-    disk: &TestDisk,
+    disk: &SimDisk,
     store: &FaultStore,
     meta: &meta::Handle,
     wal: WalId,

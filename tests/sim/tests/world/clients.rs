@@ -44,6 +44,8 @@ pub struct Env {
     pub store: FaultStore,
     /// Reads of the log may come with wrong bits: a refused read says nothing then.
     pub flips: bool,
+    /// Nobody sends or reads for a while.
+    pub quiet: Arc<AtomicBool>,
 }
 
 impl Env {
@@ -61,6 +63,13 @@ impl Env {
     pub fn trace(&self, event: impl Display) {
         let line = format!("{} {:?} {event}", self.life, self.clock.elapsed());
         self.trace.lock().push(line);
+    }
+
+    /// Waits while all is quiet.
+    pub async fn rest(&self) {
+        while self.quiet.load(Ordering::Acquire) && !self.is_over() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     pub fn is_over(&self) -> bool {
@@ -172,7 +181,9 @@ impl Sender {
                 1..=3 => 5_000,
                 _ => 1_500,
             };
-            let pause = tokio::time::sleep(Duration::from_micros(self.env.rng.below(micros)));
+            let quiet = self.env.quiet.load(Ordering::Acquire);
+            let micros = if quiet { 200_000 } else { self.env.rng.below(micros) };
+            let pause = tokio::time::sleep(Duration::from_micros(micros));
             tokio::pin!(pause);
             loop {
                 tokio::select! {
@@ -182,6 +193,9 @@ impl Sender {
                     }
                     () = &mut pause => break,
                 }
+            }
+            if self.env.quiet.load(Ordering::Acquire) && !self.env.is_over() {
+                continue;
             }
             if self.env.is_over() {
                 break;
@@ -317,6 +331,7 @@ pub async fn read_now_and_then(env: Env, partitions: Vec<Arc<Partition>>) {
     while !env.is_over() {
         let pause = Duration::from_micros(env.rng.below(20_000));
         tokio::time::sleep(pause).await;
+        env.rest().await;
         let index = u32::try_from(env.rng.below(partitions.len() as u64)).expect("small");
         let partition = &partitions[usize::try_from(index).expect("small")];
         let high = partition.offsets().high_watermark;
@@ -347,6 +362,7 @@ pub async fn follow(env: Env, partition: Arc<Partition>) {
     while !env.is_over() {
         let micros = if env.rng.one_in(12) { 400_000 } else { 8_000 };
         tokio::time::sleep(Duration::from_micros(env.rng.below(micros))).await;
+        env.rest().await;
         for _ in 0..env.rng.below(8) {
             let _other = last_source();
             match read(&partition, at, 1 + env.rng.below(20_000)).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::metrics::Registry;
 use common::{Budget, Clock, NodeId, Rng, Shutdown, StreamKind, WalId};
 use meta::Reply;
-use meta::command::{Bootstrap, CreateTopic, CreateWal, DeleteTopic, ExpireObjects, StartNode};
+use meta::command::{Bootstrap, CreateTopic, CreateWal, DeleteTopic, StartNode};
 use partition::{Checked, OpenError, Origin, Partition, Partitions};
 use protocol::batch::Builder;
 use sim::store::{FaultStore, Faults};
@@ -295,8 +295,8 @@ async fn open_partitions(
     Ok(opened)
 }
 
-/// Faults of the store, and the housekeeping that expires object ids.
-pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle) {
+/// Faults of the store.
+pub async fn faults_come_and_go(env: Env, store: FaultStore) {
     loop {
         let sometimes = |n: u64| if env.rng.one_in(3) { n } else { 0 };
         let slowest = [2, 2, 5, 10, 30, 1200];
@@ -322,9 +322,6 @@ pub async fn faults_come_and_go(env: Env, store: FaultStore, meta: meta::Handle)
         env.trace(format_args!("{faults:?}"));
         store.set(faults);
         tokio::time::sleep(Duration::from_millis(50 + env.rng.below(600))).await;
-        let expire = ExpireObjects { now_ms: env.clock.now_ms(), objects_max: 100 };
-        if meta.propose(expire).await.is_err() {
-            return;
-        }
+        env.rest().await;
     }
 }

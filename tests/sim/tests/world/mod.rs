@@ -5,6 +5,7 @@ mod clients;
 mod damage;
 pub mod edges;
 mod forged;
+mod housekeeping;
 mod life;
 
 use std::collections::BTreeMap;
@@ -261,6 +262,7 @@ impl World {
             storage: life.storage.clone(),
             store: self.store.clone(),
             flips: self.rng.one_in(6),
+            quiet: Arc::default(),
         };
         let told = cutter.told.clone();
         let begun = async {
@@ -269,6 +271,7 @@ impl World {
             let _unanswered = self.commit_again(&env, &life).await;
             for _ in 0..self.rng.below(4) {
                 self.forge(&env, &life).await;
+                let _unanswered = housekeeping::forge_swap(&env, &life).await;
             }
         };
         tokio::select! {
@@ -284,22 +287,18 @@ impl World {
         let time =
             Duration::from_millis(20 + self.rng.below(if self.rng.one_in(4) { 4000 } else { 500 }));
         let stop = self.rng.one_in(5);
+        let quiet = self.rng.one_in(6);
         let end = async {
             tokio::time::sleep(time).await;
+            if quiet {
+                // Long enough for released objects to be deleted under readers that know them.
+                env.quiet.store(true, Ordering::Release);
+                tokio::time::sleep(Duration::from_secs(65)).await;
+                env.quiet.store(false, Ordering::Release);
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
             if stop {
-                self.trigger.disarm();
-                self.store.set(Faults::default());
-                self.meta.stall_one_in(0);
-                env.stopping.store(true, Ordering::Release);
-                for client in clients {
-                    if let Err(error) = client.await {
-                        env.fail(format_args!("a client ended: {error}"));
-                    }
-                }
-                life.partitions.close_all().await;
-                life.storage.close().await;
-                env.trace("stopped");
-                self.met.stops += 1;
+                self.stop(&env, &life, clients).await;
             }
         };
         tokio::select! {
@@ -311,11 +310,28 @@ impl World {
         cutter.cut("time");
     }
 
+    /// A clean stop.
+    async fn stop(&mut self, env: &Env, life: &Life, clients: Vec<tokio::task::JoinHandle<()>>) {
+        self.trigger.disarm();
+        self.store.set(Faults::default());
+        self.meta.stall_one_in(0);
+        env.stopping.store(true, Ordering::Release);
+        for client in clients {
+            if let Err(error) = client.await {
+                env.fail(format_args!("a client ended: {error}"));
+            }
+        }
+        life.partitions.close_all().await;
+        life.storage.close().await;
+        env.trace("stopped");
+        self.met.stops += 1;
+    }
+
     /// Where this life ends, unless it is by time, and what its disk does.
     fn arm_end(&self, flips: bool) {
-        if self.rng.one_in(4) {
+        if self.rng.one_in(6) {
             self.trigger.arm(trigger::DISK_DONE, 1 + self.rng.below(60));
-        } else if self.rng.one_in(2) {
+        } else if !self.rng.one_in(3) {
             let points: Vec<_> = edges::cuts().collect();
             let at = self.rng.below(points.len() as u64);
             let nth = [1, 1, 3, 30][usize::try_from(self.rng.below(4)).expect("small")];
@@ -347,10 +363,18 @@ impl World {
         }
         let reader = Env { rng: env.rng.fork(), ..env.clone() };
         tasks.push(tokio::spawn(clients::read_now_and_then(reader, life.opened.clone())));
-        let follower = Env { rng: env.rng.fork(), ..env.clone() };
-        tasks.push(tokio::spawn(clients::follow(follower, life.opened[0].clone())));
+        for partition in &life.opened {
+            let follower = Env { rng: env.rng.fork(), ..env.clone() };
+            tasks.push(tokio::spawn(clients::follow(follower, partition.clone())));
+        }
         let faults = Env { rng: env.rng.fork(), ..env.clone() };
-        tokio::spawn(life::faults_come_and_go(faults, self.store.clone(), life.meta.clone()));
+        tokio::spawn(life::faults_come_and_go(faults, self.store.clone()));
+        let rewrites = Env { rng: env.rng.fork(), ..env.clone() };
+        let ids = life.opened.iter().map(|partition| partition.id()).collect();
+        let meta = life.meta.clone();
+        tokio::spawn(housekeeping::rewrite_now_and_then(rewrites, meta, ids));
+        let sweep = Env { rng: env.rng.fork(), ..env.clone() };
+        tokio::spawn(housekeeping::sweep_now_and_then(sweep, life.meta.clone()));
         let topic = Env { rng: env.rng.fork(), ..env.clone() };
         let (meta, partitions) = (life.meta.clone(), life.partitions.clone());
         let early = self.met.deleted_early.clone();
