@@ -8,8 +8,10 @@ use common::{PartitionId, StreamId, StreamKind};
 
 use crate::frame::{self, DecodeError};
 
+mod ownership;
 mod swap;
 
+pub use ownership::{FenceWal, HandOutWal, MovePartition};
 pub use swap::{NewObject, SwapOutput, SwapRanges, SwapStream};
 
 macro_rules! commands {
@@ -45,14 +47,15 @@ commands! {
     "7" CreatePartitions, "8" AlterConfigs, "9" RegisterObject, "10" CommitUpload,
     "11" ExpireObjects, "12" ObjectsDeleted, "13" AllocateProducerIds, "14" CreateSink,
     "15" AlterSink, "16" DeleteSink, "17" AdvanceFloor, "18" SetLogStart, "19" DeclareWalLost,
-    "20" RaiseFeatureLevel, "21" SwapRanges, "29" AdvanceRetention, "30" SetCleaning,
+    "20" RaiseFeatureLevel, "21" SwapRanges, "22" MovePartition, "23" FenceWal, "24" HandOutWal,
+    "29" AdvanceRetention, "30" SetCleaning,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 29, 30"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 29, 30"
     )]
     command: Option<Command>,
 }
@@ -116,6 +119,9 @@ pub struct CreateWal {
     /// The random start value of its group checksums.
     #[prost(uint64, tag = "2")]
     pub salt: u64,
+    /// Another broker can attach its medium when the node is gone: its un-uploaded bytes survive the node.
+    #[prost(bool, tag = "3")]
+    pub survives: bool,
 }
 
 /// Opens a log for writing after recovery: issues its next epoch and records the epoch's first LSN, which cuts off what

@@ -117,8 +117,12 @@ pub struct WalFacts {
     pub epochs: Vec<(WalEpoch, Lsn)>,
     /// Everything below lies in objects.
     pub committed: Lsn,
-    /// Declared lost.
+    /// Declared lost, or handed out after a takeover.
     pub closed: bool,
+    /// Its medium can be attached by another broker.
+    pub survives: bool,
+    /// Out of the hands of its broker: the epoch of that, and the broker that takes the log over, if one does.
+    pub fence: Option<(WalEpoch, Option<NodeId>)>,
     /// Never opened: an empty directory is what is to be expected.
     pub fresh: bool,
 }
@@ -202,6 +206,18 @@ pub fn cleaning(view: &dyn View, id: PartitionId) -> Result<Cleaning, ViewError>
     let record: record::Cleaning = view.load(&keys::cleaning(id))?.unwrap_or_default();
     let record::Cleaning { clean_end, horizon_ms, hidden_below } = record;
     Ok(Cleaning { clean_end, horizon_ms, hidden_below })
+}
+
+/// Who owns a partition, or `None` for one that is not there.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn partition(
+    view: &dyn View,
+    id: PartitionId,
+) -> Result<Option<crate::image::PartitionMeta>, ViewError> {
+    let record: Option<record::Partition> = view.load(&keys::partition(id))?;
+    Ok(record.as_ref().map(crate::image::PartitionMeta::of))
 }
 
 /// The streams with an index, from `after` exclusive, at most `limit`.
@@ -324,6 +340,8 @@ fn wal_of(id: WalId, record: &record::Wal) -> WalFacts {
         epochs: record.epochs.iter().map(epoch).collect(),
         committed: Lsn(record.committed),
         closed: record.closed,
+        survives: record.survives,
+        fence: record.fence.map(|fence| (WalEpoch(fence.epoch), fence.by.map(NodeId))),
         fresh: record.epochs.is_empty(),
     }
 }

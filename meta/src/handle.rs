@@ -90,6 +90,8 @@ pub struct Handle {
     pub(crate) images: watch::Receiver<Arc<Image>>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) command_bytes_max: usize,
+    /// The voter's own images, when `images` come later.
+    pub(crate) source: Option<watch::Receiver<Arc<Image>>>,
 }
 
 impl Handle {
@@ -108,7 +110,21 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let sent = self.proposals.send(Proposal { command, reply }).await;
         sent.map_err(|_| ProposeError::Closed)?;
-        answer.await.unwrap_or(Err(ProposeError::Closed))
+        let reply = answer.await.unwrap_or(Err(ProposeError::Closed))?;
+        if let Some(source) = &self.source {
+            let applied = source.borrow().applied;
+            let mut images = self.images.clone();
+            let seen = images.wait_for(|image| image.applied >= applied).await;
+            seen.map_err(|_| ProposeError::Closed)?;
+        }
+        Ok(reply)
+    }
+
+    /// A handle whose image comes later, by way of `images`: as a broker away from the voter has it. A reply is waited
+    /// for until that image contains it.
+    #[must_use]
+    pub fn behind(&self, images: watch::Receiver<Arc<Image>>) -> Self {
+        Self { images, source: Some(self.images.clone()), ..self.clone() }
     }
 
     /// The image now. After a reply it contains what the command did.

@@ -100,6 +100,16 @@ pub struct PartitionMeta {
     pub wal: Option<WalId>,
 }
 
+impl PartitionMeta {
+    pub(crate) fn of(record: &record::Partition) -> Self {
+        Self {
+            leader: record.leader.map(NodeId),
+            epoch: StreamEpoch(record.epoch),
+            wal: record.wal.map(WalId),
+        }
+    }
+}
+
 /// A sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkMeta {
@@ -260,11 +270,7 @@ impl Image {
         let Some(topic) = topics.get_mut(&number) else { return Ok(()) };
         let index = usize::try_from(index).expect("32 bits fit a usize");
         if let Some(slot) = Arc::make_mut(topic).partitions.get_mut(index) {
-            *slot = PartitionMeta {
-                leader: partition.leader.map(NodeId),
-                epoch: StreamEpoch(partition.epoch),
-                wal: partition.wal.map(WalId),
-            };
+            *slot = PartitionMeta::of(&partition);
         }
         Ok(())
     }

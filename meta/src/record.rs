@@ -59,6 +59,23 @@ pub(crate) struct Wal {
     /// Epochs that may still have frames above `committed`, ascending; the last one is open.
     #[prost(message, repeated, tag = "5")]
     pub epochs: Vec<WalEpoch>,
+    /// Its medium can be attached by another broker.
+    #[prost(bool, tag = "6")]
+    pub survives: bool,
+    /// Out of the hands of its broker, until that opens it again. Stays when the log is handed out.
+    #[prost(message, optional, tag = "7")]
+    pub fence: Option<Fence>,
+}
+
+/// The end of a broker's hold on its log.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Fence {
+    /// Under which alone objects are registered and committed.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// The broker that takes the log over; nobody when its medium stays with its node.
+    #[prost(int32, optional, tag = "2")]
+    pub by: Option<i32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
@@ -70,13 +87,30 @@ pub(crate) struct WalEpoch {
 }
 
 impl Wal {
+    /// The epoch under which objects are registered and committed.
     pub fn epoch(&self) -> u64 {
-        self.epochs.last().map_or(0, |last| last.epoch)
+        let opened = self.epochs.last().map_or(0, |last| last.epoch);
+        self.fence.map_or(opened, |fence| fence.epoch)
+    }
+
+    /// The epoch of the takeover that is or was made.
+    pub fn taken_by_epoch(&self) -> Option<u64> {
+        self.fence.filter(|fence| fence.by.is_some()).map(|fence| fence.epoch)
+    }
+
+    /// Refuses a recovered end that lies below what is known of the log.
+    pub fn check_recovered(&self, end: u64) -> Result<(), crate::reply::Reject> {
+        let known = self.epochs.last().map_or(0, |last| last.first).max(self.committed);
+        if end < known {
+            let (recovered, known) = (common::Lsn(end), common::Lsn(known));
+            return Err(crate::reply::Reject::RecoveredShort { recovered, known });
+        }
+        Ok(())
     }
 
     /// Open for writing under some epoch.
     pub fn is_open(&self) -> bool {
-        !self.closed && !self.epochs.is_empty()
+        !self.closed && !self.epochs.is_empty() && self.fence.is_none()
     }
 }
 

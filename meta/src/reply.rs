@@ -117,6 +117,23 @@ pub enum Reply {
         /// True when ranges below it wait for the next command.
         more: bool,
     },
+    /// To `MovePartition`.
+    PartitionMoved {
+        /// The epoch under which the new owner serves it.
+        epoch: StreamEpoch,
+    },
+    /// To `FenceWal`.
+    WalFenced {
+        /// The epoch under which alone the log is uploaded.
+        epoch: WalEpoch,
+    },
+    /// To `HandOutWal`.
+    WalHandedOut {
+        /// Partitions given to other brokers by this command.
+        partitions: u32,
+        /// True when it had been done before.
+        again: bool,
+    },
     /// To `SwapRanges`.
     RangesSwapped {
         /// True when the swap had been done before.
@@ -188,9 +205,9 @@ pub enum Reject {
         "write-ahead log {0} is not known to metadata; its directory belongs to another cluster"
     )]
     UnknownWal(WalId),
-    /// The log was declared lost.
+    /// The log was declared lost, or another broker has taken it over.
     #[error(
-        "write-ahead log {0} was declared lost; begin a new one and keep the old directory aside"
+        "write-ahead log {0} was declared lost or taken over; begin a new one and keep the old directory aside"
     )]
     WalClosed(WalId),
     /// The node has a log already.
@@ -208,6 +225,29 @@ pub enum Reject {
         wal: WalId,
         /// Its broker.
         node: NodeId,
+    },
+    /// The log lies on a disk of its node alone.
+    #[error(
+        "write-ahead log {wal} cannot be taken over: its disk stays with broker {node}; bring that back or declare the log lost"
+    )]
+    WalStays {
+        /// The log.
+        wal: WalId,
+        /// Its broker.
+        node: NodeId,
+    },
+    /// The broker has no open log.
+    #[error("broker {0} has no open write-ahead log and can own no partition; start it first")]
+    CannotOwn(NodeId),
+    /// Not all of a partition that is to move lies in objects.
+    #[error("stream {stream} is committed up to {committed} and ends at {end}; upload it first")]
+    NotUploaded {
+        /// The stream.
+        stream: StreamId,
+        /// Its committed end.
+        committed: i64,
+        /// The end that its owner gives.
+        end: i64,
     },
     /// The log was opened again since.
     #[error("write-ahead log is open under epoch {current}; this process has been fenced")]

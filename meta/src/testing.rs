@@ -192,7 +192,9 @@ pub async fn begin(handle: &Handle) -> Result<Begun, ProposeError> {
     handle.propose(bootstrap).await?;
     let start = StartNode { node, host: "localhost".to_owned(), port: 9092, ..Default::default() };
     handle.propose(start).await?;
-    let Reply::WalCreated { wal } = handle.propose(CreateWal { node, salt: 7 }).await? else {
+    let Reply::WalCreated { wal } =
+        handle.propose(CreateWal { node, salt: 7, survives: false }).await?
+    else {
         panic!("the broker has a log already");
     };
     let open = OpenWal { wal: wal.0, node, recovered_end: 0, cut: false };

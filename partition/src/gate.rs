@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use common::{Lsn, NodeId, PartitionId, StreamEpoch};
+use common::{Lsn, NodeId, PartitionId, StreamEpoch, failpoint};
 use parking_lot::MutexGuard;
 
 use crate::error::Gone;
@@ -77,6 +77,10 @@ impl Partition {
         if let Some(gone) = state.gone {
             return Err(gone);
         }
+        if self.lapsed() {
+            self.end(state, Gone::NotLeader);
+            return Err(Gone::NotLeader);
+        }
         let image = self.shared.meta.image();
         if image.applied == state.gate_seen {
             return Ok(());
@@ -91,6 +95,13 @@ impl Partition {
                 Err(gone)
             }
         }
+    }
+
+    /// The lease has run out: a successor may serve the partition, whatever the image here says. It is opened again
+    /// when it is still ours after all.
+    fn lapsed(&self) -> bool {
+        // A test plants this to see answers leave a broker that has lost its partitions.
+        !self.shared.lease.holds() && !failpoint::planted("zombie-read")
     }
 
     /// Ends the partition: whoever waits is answered with `gone`.
@@ -119,7 +130,11 @@ impl Partition {
 
     pub(crate) fn poll_durable(&self, end: i64, waker: &Waker) -> Poll<Result<(), Gone>> {
         let mut state = self.state.lock();
-        if state.high_watermark >= end {
+        if self.lapsed() {
+            self.end(&mut state, Gone::NotLeader);
+        }
+        // Durable and shown, but perhaps not ours to tell: another broker answers the repeat.
+        if state.high_watermark >= end && state.gone != Some(Gone::NotLeader) {
             return Poll::Ready(Ok(()));
         }
         if let Some(gone) = state.gone {

@@ -17,6 +17,7 @@ mod gate;
 mod index;
 mod lookup;
 mod metrics;
+mod moving;
 mod open;
 mod options;
 mod partition;
@@ -40,6 +41,7 @@ pub use lookup::{
     EARLIEST, EARLIEST_LOCAL, EpochCheck, LATEST, LATEST_TIERED, Listed, MAX_TIMESTAMP,
 };
 pub use metrics::Metrics;
+pub use moving::{MoveError, SEALED_MAX};
 pub use options::Options;
 pub use partition::{Appended, IndexPosition, Offsets, OpenCut, Origin, Partition, ProducerFacts};
 pub use producers::{BATCHES_MAX, BatchMemory, Producer, Producers, Sequenced, Verdict};

@@ -228,6 +228,7 @@ fn open_error(error: storage::OpenPartitionError) -> OpenError {
         Storage::Unknown(id) => OpenError::Unknown { topic: id.topic, index: id.index },
         Storage::Gap { .. } => OpenError::Corrupt { reason: error.to_string() },
         Storage::Meta(reason) => OpenError::Unavailable { reason },
+        Storage::Sealed(_) | Storage::NotOwner(_) => Gone::NotLeader.into(),
         Storage::Closed => Gone::Stopping.into(),
     }
 }

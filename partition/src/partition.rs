@@ -101,6 +101,7 @@ pub struct IndexPosition {
 pub(crate) struct Shared {
     pub storage: Storage,
     pub meta: meta::Handle,
+    pub lease: meta::Lease,
     pub node: NodeId,
     pub clock: Clock,
     pub metrics: Metrics,

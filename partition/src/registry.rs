@@ -27,6 +27,8 @@ pub struct Deps {
     pub storage: Storage,
     /// Metadata.
     pub meta: meta::Handle,
+    /// How long this broker may answer.
+    pub lease: meta::Lease,
     /// This broker.
     pub node: NodeId,
     /// Time.
@@ -53,8 +55,8 @@ impl Partitions {
     #[must_use]
     pub fn new(deps: Deps, options: Options) -> Self {
         let metrics = Metrics::register(&deps.registry);
-        let Deps { storage, meta, node, clock, registry: _, budget } = deps;
-        let shared = Shared { storage, meta, node, clock, metrics, options, budget };
+        let Deps { storage, meta, lease, node, clock, registry: _, budget } = deps;
+        let shared = Shared { storage, meta, lease, node, clock, metrics, options, budget };
         Self { shared: Arc::new(shared), slots: Arc::default() }
     }
 

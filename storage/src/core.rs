@@ -7,7 +7,7 @@ use common::{Budget, Clock, Lsn, PartitionId, Shutdown, StreamId};
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
-use crate::options::OnFatal;
+use crate::options::{OnFatal, Options};
 use crate::streams::{Run, Table};
 use crate::tail::{Evicted, Slot, Tail, TailGroup};
 use crate::types::DurableListener;
@@ -37,6 +37,32 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    pub fn new(
+        budget: Budget,
+        clock: Clock,
+        metrics: Metrics,
+        on_fatal: OnFatal,
+        options: &Options,
+        committed: Lsn,
+    ) -> Self {
+        Self {
+            table: Table::default(),
+            tail: Tail::new(budget.clone(), options.tail_bytes_max, committed),
+            budget,
+            clock,
+            metrics,
+            on_fatal,
+            closed: AtomicBool::new(false),
+            stopped: Shutdown::new(),
+            space: watch::Sender::new(0),
+            durable: watch::Sender::new(committed),
+            covered: watch::Sender::new(committed),
+            forced: AtomicU64::new(0),
+            upload: Notify::new(),
+            upload_bytes_max: options.upload_bytes_max,
+        }
+    }
+
     /// Takes over a group that recovery found, before the log is open. Its buffer may not have been kept.
     pub fn recovered(&self, group: &Arc<wal::Group>) {
         self.index(group);

@@ -41,6 +41,12 @@ pub enum OpenPartitionError {
         /// Where the log goes on.
         found: i64,
     },
+    /// Another broker owns it, or this one under another epoch.
+    #[error("partition {0} is not this broker's under the epoch it is opened with")]
+    NotOwner(PartitionId),
+    /// It was sealed under this epoch, to be served by another broker.
+    #[error("partition {0} was sealed here under this epoch: it moves to another broker")]
+    Sealed(PartitionId),
     /// Metadata could not be asked; try again.
     #[error("metadata is not reachable: {0}")]
     Meta(String),

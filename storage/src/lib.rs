@@ -20,6 +20,7 @@ mod remote;
 mod storage;
 mod streams;
 mod tail;
+mod takeover;
 mod types;
 mod upload;
 
@@ -30,4 +31,5 @@ pub use options::{Deps, OnFatal, Options};
 pub use probe::{Claim, ProbeError, claim_incarnation, highest_incarnation, probe};
 pub use remote::{Cause, Remote, RemoteOptions, StoreState};
 pub use storage::{AHEAD_MAX, Storage};
+pub use takeover::{TakeOverError, TakenOver};
 pub use types::{Bounds, Class, DurableListener, Entry, NewEntry, Read};

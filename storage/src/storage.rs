@@ -1,12 +1,12 @@
 //! The storage of one broker: its log, its streams, its objects.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Lsn, PartitionId, Shutdown, StreamId, StreamKind, WalEpoch};
+use common::{Lsn, NodeId, PartitionId, Rng, Shutdown, StreamId, StreamKind, WalEpoch, WalId};
 use meta::Reply;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -17,10 +17,9 @@ use crate::floors::Floors;
 use crate::metrics::Metrics;
 use crate::options::{Deps, Options};
 use crate::read::{BlockCache, Indexes, Permits, ReadAhead, Reader};
-use crate::streams::Table;
-use crate::tail::Tail;
+use crate::takeover::Parts;
 use crate::types::{Bounds, Class, DurableListener, NewEntry, Read};
-use crate::upload::Uploader;
+use crate::upload::{Log, Uploader};
 
 /// Offsets that a stream may run ahead of its committed end: after a declared loss it goes on that far behind, so no
 /// offset is ever given twice.
@@ -38,7 +37,10 @@ pub struct Storage(Arc<Inner>);
 struct Inner {
     core: Arc<Core>,
     wal: wal::Wal,
+    id: WalId,
     epoch: WalEpoch,
+    node: NodeId,
+    rng: Rng,
     reader: Reader,
     compactor: Arc<Compactor>,
     meta: meta::Handle,
@@ -72,7 +74,14 @@ impl Storage {
         let epoch = open_epoch(&deps, &recovered).await?;
         // A commit of the former life may have landed until then, and none can any more.
         let committed = self::facts(&deps).await?.committed;
-        let core = Arc::new(core(&deps, &options, committed));
+        let core = Arc::new(Core::new(
+            deps.budget.clone(),
+            deps.clock.clone(),
+            Metrics::register(&deps.registry),
+            deps.on_fatal.clone(),
+            &options,
+            committed,
+        ));
         for group in recovered.groups().iter().filter(|group| group.first() >= committed) {
             core.recovered(group);
         }
@@ -92,7 +101,7 @@ impl Storage {
         let floors = Arc::new(Floors::default());
         let uploader = Uploader {
             core: core.clone(),
-            wal: wal.clone(),
+            log: Log::Open(wal.clone()),
             store: deps.store.clone(),
             prefix: deps.prefix.clone(),
             meta: deps.meta.clone(),
@@ -132,12 +141,15 @@ impl Storage {
             tokio::spawn(task.run(shutdown.clone()))
         });
         let planner = Mutex::new(planner);
-        let meta = deps.meta;
+        let (meta, id, node, rng) = (deps.meta, deps.wal, deps.node, deps.rng);
         let appended = AtomicU64::new(core.durable.borrow().0);
         let inner = Inner {
             core,
             wal,
+            id,
             epoch,
+            node,
+            rng,
             reader,
             compactor,
             meta,
@@ -149,6 +161,26 @@ impl Storage {
             planner,
         };
         Self(Arc::new(inner))
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn wal_id(&self) -> WalId {
+        self.0.id
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        let inner = &self.0;
+        Parts {
+            node: inner.node,
+            meta: inner.meta.clone(),
+            store: inner.reader.store.clone(),
+            prefix: inner.reader.prefix.clone(),
+            rng: inner.rng.fork(),
+            options: inner.options.clone(),
+            budget: inner.core.budget.clone(),
+            clock: inner.core.clock.clone(),
+        }
     }
 
     /// The epoch under which the log is open.
@@ -175,18 +207,31 @@ impl Storage {
         if !inner.meta.image().topics.contains_key(&id.topic) {
             return Err(OpenPartitionError::Unknown(id));
         }
-        let mut known = Vec::with_capacity(StreamKind::ALL.len());
-        for kind in StreamKind::ALL {
-            let index = inner.meta.stream_index(id.stream(kind), 0, 0).await;
-            let index = index.map_err(|error| OpenPartitionError::Meta(error.to_string()))?;
-            known.push((id.stream(kind), index.start, index.committed_end));
+        // In one read: ends that another owner has written are no place to go on from, however old the image here is.
+        let read = inner.meta.read(move |view| {
+            let mut known = Vec::with_capacity(StreamKind::ALL.len());
+            for kind in StreamKind::ALL {
+                let index = meta::facts::stream_index(view, id.stream(kind), 0, 0)?;
+                known.push((id.stream(kind), index.start, index.committed_end));
+            }
+            Ok((meta::facts::partition(view, id)?, known))
+        });
+        let (owner, known) =
+            read.await.map_err(|error| OpenPartitionError::Meta(error.to_string()))?;
+        let owner = owner.ok_or(OpenPartitionError::Unknown(id))?;
+        if owner.epoch != epoch || owner.wal != Some(inner.id) {
+            return Err(OpenPartitionError::NotOwner(id));
         }
         inner.core.table.update(id, |state| {
+            if state.sealed && epoch <= state.epoch {
+                return Err(OpenPartitionError::Sealed(id));
+            }
             for (stream, start, committed) in known {
                 state.load(stream, start, committed)?;
             }
             state.epoch = state.epoch.max(epoch);
             state.opened = true;
+            state.sealed = false;
             state.listener = Some(listener);
             Ok(())
         })
@@ -203,6 +248,25 @@ impl Storage {
             state.listener = None;
         }
         core.prune(id, core.tail.horizon());
+    }
+
+    /// Seals an open partition: its streams end where they end now, and their ends are returned, by kind. What it has in
+    /// the log is still read and uploaded. It is not opened here again under the same epoch. The caller holds the
+    /// partition's mutex, so that no append is under way.
+    #[must_use]
+    pub fn seal_partition(&self, id: PartitionId) -> Option<[i64; 3]> {
+        let slot = self.0.core.table.get(id)?;
+        let mut state = slot.state.lock();
+        state.sealed |= state.opened;
+        let ends = [0, 1, 2].map(|kind: usize| state.streams[kind].bounds.end);
+        state.opened.then_some(ends)
+    }
+
+    /// Takes a seal back. Only when nothing that relies on it can take effect any more.
+    pub fn unseal_partition(&self, id: PartitionId) {
+        if let Some(slot) = self.0.core.table.get(id) {
+            slot.state.lock().sealed = false;
+        }
     }
 
     /// Appends entries of one partition, in order. Returns the position of the last: durable when the log's durable LSN
@@ -387,6 +451,17 @@ impl Storage {
         }
     }
 
+    /// As [`Self::upload_through`], of everything appended by now.
+    ///
+    /// # Errors
+    /// When the storage is closed meanwhile.
+    pub async fn upload_appended(&self) -> Result<(), UploadError> {
+        match self.0.appended.load(Ordering::Acquire).checked_sub(1) {
+            Some(last) => self.upload_through(Lsn(last)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Everything below lies in committed objects, or holds nothing to upload.
     #[must_use]
     pub fn committed(&self) -> Lsn {
@@ -475,32 +550,13 @@ async fn open_epoch(deps: &Deps, recovered: &wal::Recovered) -> Result<WalEpoch,
     }
 }
 
-fn core(deps: &Deps, options: &Options, committed: Lsn) -> Core {
-    Core {
-        table: Table::default(),
-        tail: Tail::new(deps.budget.clone(), options.tail_bytes_max, committed),
-        budget: deps.budget.clone(),
-        clock: deps.clock.clone(),
-        metrics: Metrics::register(&deps.registry),
-        on_fatal: deps.on_fatal.clone(),
-        closed: AtomicBool::new(false),
-        stopped: Shutdown::new(),
-        space: watch::Sender::new(0),
-        durable: watch::Sender::new(committed),
-        covered: watch::Sender::new(committed),
-        forced: AtomicU64::new(0),
-        upload: Notify::new(),
-        upload_bytes_max: options.upload_bytes_max,
-    }
-}
-
 /// Checks entries against the ends of their streams; the ends after them.
 fn check(
     state: &mut crate::streams::SlotState,
     partition: PartitionId,
     entries: &[NewEntry<'_>],
 ) -> Result<[i64; 3], AppendError> {
-    if !state.opened {
+    if !state.opened || state.sealed {
         return Err(AppendError::NotOpen(partition));
     }
     let (open, mut ends) = (state.epoch, [0; 3]);

@@ -71,6 +71,8 @@ pub(crate) struct Slot {
 pub(crate) struct SlotState {
     pub listener: Option<Arc<dyn DurableListener>>,
     pub opened: bool,
+    /// Ends where it ends, under `epoch`: on its way to another broker, or there.
+    pub sealed: bool,
     pub epoch: StreamEpoch,
     pub streams: [Stream; 3],
 }
@@ -81,7 +83,7 @@ impl SlotState {
     }
 
     fn is_idle(&self) -> bool {
-        !self.opened && self.streams.iter().all(|stream| stream.runs.is_empty())
+        !self.opened && !self.sealed && self.streams.iter().all(|stream| stream.runs.is_empty())
     }
 
     /// Takes in what metadata says. Nothing goes backwards: a commit may have been faster than the question.
@@ -98,6 +100,10 @@ impl SlotState {
         let unseen = state.runs.iter().find(|run| run.end > committed);
         if let Some(found) = unseen.map(|run| run.start).filter(|start| *start > committed) {
             return Err(OpenPartitionError::Gap { stream, committed, found });
+        }
+        if state.bounds.durable_end < committed {
+            // Another broker has written in between, or a loss was declared: what is in memory does not reach there.
+            state.runs.clear();
         }
         state.bounds.durable_end = state.bounds.durable_end.max(committed);
         state.bounds.end = state.bounds.end.max(state.bounds.durable_end);

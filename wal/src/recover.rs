@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::{Lsn, WalEpoch, WalId, failpoint};
 
 use crate::disk::{Disk, SegmentFile, wait};
-use crate::error::{Damage, RecoverError};
+use crate::error::{Damage, ReadError, RecoverError};
 use crate::format::{BLOCK, BLOCK_SIZE, Header, NoHeader, Stamp};
 use crate::group::Group;
 use crate::options::{FRAME_BYTES_MAX, Geometry, Options, WINDOW_GROUPS_MAX};
@@ -88,6 +88,26 @@ impl Recovered {
     #[must_use]
     pub fn groups(&self) -> &[Arc<Group>] {
         &self.groups
+    }
+
+    /// Reads one of the groups back from the disk, checked: the older ones were not kept in memory.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_group(&self, first: Lsn) -> Result<Arc<Group>, ReadError> {
+        let place = self.segments.locate(first.0).filter(|_| first < self.end);
+        let (segment, at, room) = place.ok_or(ReadError::Moved { lsn: first })?;
+        let read = async |len| -> Result<Bytes, ReadError> {
+            let bytes = wait(|done| self.disk.read(segment, at, len, done)).await;
+            bytes.map_err(|source| ReadError::Io { lsn: first, source })
+        };
+        let corrupt = |bad: Bad| ReadError::Corrupt { lsn: first, what: bad.what() };
+        let head = read(BLOCK_SIZE).await?;
+        let header = scan::header_at(self.stamp, &self.epochs, first, room, &head);
+        let (header, _) = header.map_err(corrupt)?;
+        let len = usize::try_from(header.bytes).expect("32 bits fit a usize");
+        let bytes = if len == BLOCK_SIZE { head } else { read(len).await? };
+        scan::group(self.stamp, &header, bytes).map(Arc::new).map_err(corrupt)
     }
 
     /// What was met.

@@ -69,6 +69,9 @@ fn of_reject(reject: &Reject) -> ErrorCode {
         | Reject::RecoveredShort { .. }
         | Reject::UnknownObject(_)
         | Reject::ObjectExpired(_)
+        | Reject::WalStays { .. }
+        | Reject::CannotOwn(_)
+        | Reject::NotUploaded { .. }
         | Reject::CoverChanged { .. }
         | Reject::BelowLogStart { .. }
         | Reject::SinkExists(_)

@@ -70,7 +70,11 @@ pub(super) async fn establish(
     let wal = match wal {
         Some(wal) => wal,
         None => {
-            let command = meta::command::CreateWal { node: wanted.node.0, salt: rng.next_u64() };
+            let command = meta::command::CreateWal {
+                node: wanted.node.0,
+                salt: rng.next_u64(),
+                survives: false,
+            };
             match propose(meta, command).await? {
                 Reply::WalCreated { wal } => wal,
                 other => return Err(StartError::Metadata(format!("unexpected reply {other:?}"))),

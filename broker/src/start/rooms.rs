@@ -141,6 +141,8 @@ pub(super) fn start_partitions(
     let deps = partition::Deps {
         storage: storage.clone(),
         meta: meta.clone(),
+        // The only broker: nobody else takes its partitions.
+        lease: meta::Lease::unlimited(parts.clock.clone()),
         node: parts.node,
         clock: parts.clock.clone(),
         registry: parts.registry.clone(),

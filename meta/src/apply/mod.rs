@@ -8,6 +8,7 @@ mod cluster;
 mod commit;
 mod configs;
 mod objects;
+mod ownership;
 mod sinks;
 mod streams;
 mod swap;
@@ -18,6 +19,8 @@ mod wals;
 mod commit_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod ownership_tests;
 #[cfg(test)]
 mod swap_tests;
 #[cfg(test)]
@@ -101,6 +104,9 @@ fn dispatch(state: &mut Overlay<'_>, command: Option<&Command>) -> Outcome {
         Command::DeleteSink(command) => sinks::delete(state, command),
         Command::AdvanceFloor(command) => sinks::advance_floor(state, command),
         Command::SetLogStart(command) => streams::set_log_start(state, command),
+        Command::MovePartition(command) => ownership::move_partition(state, command),
+        Command::FenceWal(command) => ownership::fence_wal(state, command),
+        Command::HandOutWal(command) => ownership::hand_out(state, command),
         Command::SwapRanges(command) => swap::swap_ranges(state, command),
         Command::AdvanceRetention(command) => cleaning::advance_retention(state, command),
         Command::SetCleaning(command) => cleaning::set_cleaning(state, command),

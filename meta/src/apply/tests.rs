@@ -53,9 +53,12 @@ fn ids_carry_the_incarnation_and_come_once() {
         last = epoch.0;
     }
     assert_eq!(IdSpace::incarnation_of(last), 3);
-    let exists = rejected(world.run(CreateWal { node: 1, salt: 1 }));
+    let exists = rejected(world.run(CreateWal { node: 1, salt: 1, survives: false }));
     assert!(matches!(exists, Reject::WalExists { node: NodeId(1), .. }));
-    assert_eq!(rejected(world.run(CreateWal { node: 8, salt: 1 })), Reject::UnknownNode(NodeId(8)));
+    assert_eq!(
+        rejected(world.run(CreateWal { node: 8, salt: 1, survives: false })),
+        Reject::UnknownNode(NodeId(8))
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Write-ahead logs: created, opened under a next epoch, declared lost.
 
-use common::{Lsn, NodeId, PartitionId, StreamKind, WalEpoch, WalId};
+use common::{Lsn, NodeId, PartitionId, StreamKind, WalEpoch, WalId, failpoint};
 
+use super::ownership::assign;
 use super::{LOST_SPAN, Outcome, owners, partitions_where, take_ids};
 use crate::command::{CreateWal, DeclareWalLost, OpenWal};
 use crate::keys::{self, Counter};
@@ -19,7 +20,8 @@ pub(super) fn create(state: &mut Overlay<'_>, command: &CreateWal) -> Outcome {
     let id = take_ids(state, Counter::Wal, 1)?;
     broker.wal = Some(id);
     state.put(keys::broker(node), &broker);
-    let wal = record::Wal { node: command.node, salt: command.salt, ..record::Wal::default() };
+    let CreateWal { node, salt, survives } = *command;
+    let wal = record::Wal { node, salt, survives, ..record::Wal::default() };
     state.put(keys::wal(WalId(id)), &wal);
     Ok(Reply::WalCreated { wal: WalId(id) })
 }
@@ -33,14 +35,12 @@ pub(super) fn open(state: &mut Overlay<'_>, command: &OpenWal) -> Outcome {
     if wal.node != command.node {
         return Err(Reject::WalOfOther { wal: id, node: NodeId(wal.node) }.into());
     }
-    let known = wal.epochs.last().map_or(0, |last| last.first).max(wal.committed);
-    if command.recovered_end < known {
-        let recovered = Lsn(command.recovered_end);
-        return Err(Reject::RecoveredShort { recovered, known: Lsn(known) }.into());
-    }
+    wal.check_recovered(command.recovered_end)?;
     let epoch = take_ids(state, Counter::WalEpoch, 1)?;
     let first = command.recovered_end;
     wal.epochs.push(record::WalEpoch { epoch, first });
+    // Whoever was taking it over is fenced by this epoch in turn.
+    wal.fence = None;
     forget_epochs(&mut wal);
     state.put(keys::wal(id), &wal);
     let ours = partitions_where(state, |one| one.wal.is_none_or(|wal| wal == command.wal))?;
@@ -59,7 +59,7 @@ pub(super) fn forget_epochs(wal: &mut record::Wal) {
     wal.epochs.drain(..over);
 }
 
-fn next_epoch(partition: PartitionId, epoch: i32) -> Outcome<i32> {
+pub(super) fn next_epoch(partition: PartitionId, epoch: i32) -> Outcome<i32> {
     Ok(epoch.checked_add(1).ok_or(Broken::NumbersExhausted(partition))?)
 }
 
@@ -69,15 +69,8 @@ pub(super) fn declare_lost(state: &mut Overlay<'_>, command: &DeclareWalLost) ->
     if wal.closed {
         return Err(Reject::WalClosed(id).into());
     }
-    wal.closed = true;
-    state.put(keys::wal(id), &wal);
-    let node = NodeId(wal.node);
-    if let Some(mut broker) = state.load::<record::Broker>(&keys::broker(node))?
-        && broker.wal == Some(command.wal)
-    {
-        broker.wal = None;
-        state.put(keys::broker(node), &broker);
-    }
+    wal.fence = None;
+    close(state, id, &mut wal)?;
     let heirs = owners(state)?;
     let touched = partitions_where(state, |one| one.wal == Some(command.wal))?;
     let mut lost = Vec::new();
@@ -86,12 +79,23 @@ pub(super) fn declare_lost(state: &mut Overlay<'_>, command: &DeclareWalLost) ->
             lost.push(lose(state, partition, kind)?);
         }
         let heir = heirs.get(position % heirs.len().max(1));
-        record.epoch = next_epoch(partition, record.epoch)?;
-        record.leader = heir.map(|heir| heir.node.0);
-        record.wal = heir.map(|heir| heir.wal.0);
-        state.put(keys::partition(partition), &record);
+        assign(state, partition, &mut record, heir.copied())?;
     }
     Ok(Reply::WalLost { lost })
+}
+
+/// Closes a log for ever: its broker has none any more.
+pub(super) fn close(state: &mut Overlay<'_>, id: WalId, wal: &mut record::Wal) -> Outcome<()> {
+    wal.closed = true;
+    state.put(keys::wal(id), wal);
+    let node = keys::broker(NodeId(wal.node));
+    if let Some(mut broker) = state.load::<record::Broker>(&node)?
+        && broker.wal == Some(id.0)
+    {
+        broker.wal = None;
+        state.put(node, &broker);
+    }
+    Ok(())
 }
 
 /// Names the lost range of one stream and moves its committed end behind it.
@@ -100,7 +104,9 @@ fn lose(state: &mut Overlay<'_>, partition: PartitionId, kind: StreamKind) -> Ou
     let key = keys::stream(stream);
     let mut record: record::Stream = state.load(&key)?.unwrap_or_default();
     let start = record.committed_end;
-    let end = start.checked_add(LOST_SPAN).ok_or(Broken::NumbersExhausted(partition))?;
+    // A test plants this to see offsets given a second time.
+    let span = if failpoint::planted("reused-offset") { 0 } else { LOST_SPAN };
+    let end = start.checked_add(span).ok_or(Broken::NumbersExhausted(partition))?;
     record.lost.push(record::Lost { start, end });
     record.committed_end = end;
     record.version += 1;

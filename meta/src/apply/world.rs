@@ -61,8 +61,13 @@ impl World {
     }
 
     pub fn start(&mut self, node: i32) -> Log {
+        self.start_on(node, false)
+    }
+
+    /// A broker with a new log, on a medium that survives its node or does not.
+    pub fn start_on(&mut self, node: i32, survives: bool) -> Log {
         self.run(StartNode { node, host: "h".into(), port: 1, ..StartNode::default() });
-        let Reply::WalCreated { wal } = self.run(CreateWal { node, salt: 9 }) else {
+        let Reply::WalCreated { wal } = self.run(CreateWal { node, salt: 9, survives }) else {
             panic!("no log");
         };
         self.open(wal.0, node, 0)

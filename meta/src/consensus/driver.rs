@@ -122,6 +122,7 @@ pub async fn start(
         images: images_out,
         standing: standing_out,
         command_bytes_max: options.command_bytes_max,
+        source: None,
     };
     let driver = Driver {
         raw,

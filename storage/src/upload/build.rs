@@ -54,7 +54,7 @@ impl Uploader {
         if let Some(group) = self.core.tail.get(first) {
             return Ok(group);
         }
-        let group = self.wal.read_group(first).await.map_err(|error| {
+        let group = self.log.read_group(first).await.map_err(|error| {
             self.core.metrics.error("wal_read");
             match error {
                 wal::ReadError::Moved { .. } => Failure::Fatal(format!(

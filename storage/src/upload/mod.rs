@@ -10,6 +10,7 @@
 //! object that nothing names; its id expires and metadata has it deleted.
 
 mod build;
+mod log;
 mod plan;
 mod put;
 
@@ -27,6 +28,7 @@ use tracing::{debug, error, warn};
 use crate::core::Core;
 use crate::object::Summary;
 use crate::options::Options;
+pub(crate) use log::Log;
 use plan::Plan;
 pub(crate) use put::{Parts, same_object};
 
@@ -49,7 +51,7 @@ pub(crate) enum Failure {
 
 pub(crate) struct Uploader {
     pub core: Arc<Core>,
-    pub wal: wal::Wal,
+    pub log: Log,
     pub store: Arc<dyn ObjectStore>,
     pub prefix: Path,
     pub meta: meta::Handle,
@@ -143,7 +145,7 @@ impl Uploader {
     ///
     /// # Errors
     /// The line with which the process must end.
-    async fn round(&self) -> Result<(), String> {
+    pub async fn round(&self) -> Result<(), String> {
         let mut failures = 0;
         let mut ranges_max = self.options.upload_ranges_max;
         let mut plan = self.plan(ranges_max);
@@ -345,7 +347,7 @@ impl Uploader {
             self.core.prune(*partition, horizon);
         }
         self.core.metrics.pending(self.core.tail.pending_bytes());
-        self.wal.trim(committed);
+        self.log.trim(committed);
         self.advance(committed);
         // Room above the committed end counts as room in the log: appenders may be waiting for it.
         self.core.space.send_modify(|count| *count = count.wrapping_add(1));

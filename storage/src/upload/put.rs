@@ -28,7 +28,7 @@ impl Uploader {
         failed_before: bool,
     ) -> Result<Summary, Failure> {
         if failpoint::planted("trim-before-durable") {
-            self.wal.trim(plan.end);
+            self.log.trim(plan.end);
         }
         let key = data_key(&self.prefix, object);
         // What lies in memory anyway goes out in one request. A retry of something large goes in parts, so that a slow

@@ -14,6 +14,10 @@ const fn elsewhere(name: &'static str, what: &'static str, test: &'static str) -
     Edge { name, what, suite: Suite::Elsewhere(test) }
 }
 
+const fn owners(name: &'static str, what: &'static str) -> Edge {
+    Edge { name, what, suite: Suite::Owners }
+}
+
 /// Every edge.
 pub const TABLE: &[Edge] = &[
     // The disk of the log.
@@ -132,6 +136,30 @@ pub const TABLE: &[Edge] = &[
     storage("storage.missing", "an object that is there is answered with 404"),
     storage("storage.restart", "a crash and a start"),
     storage("storage.id.expired", "an object id expires before its commit"),
+    // Two brokers.
+    owners("owners.acked", "a batch is acknowledged by one of two brokers"),
+    owners("owners.read", "a fetch is answered by one of two brokers"),
+    owners("owners.repeat.elsewhere", "a retry is known to a broker that never got the original"),
+    owners("owners.moved", "a partition moves under load"),
+    owners("owners.taken.over", "a log is taken over and handed out"),
+    owners("owners.taken.over.bytes", "a log taken over held groups that were in no object"),
+    owners("owners.came.back", "a broker opens its log while another one takes it over"),
+    owners("owners.fenced", "a plain disk's broker is fenced, nobody leads its partitions"),
+    owners("owners.lost", "a loss is declared"),
+    owners("owners.lost.disk", "a lost or taken disk comes back and is refused"),
+    owners("owners.paused.jump", "a broker stops and goes on, its clock has run"),
+    owners("owners.paused.still", "a broker stops and goes on, its clock has stood still"),
+    owners("owners.zombie.lease", "a broker asks for a lease that has been ended"),
+    owners("owners.zombie.commit", "an upload under a fenced epoch ends its broker"),
+    owners("owners.append.refused", "an append is refused by the gate"),
+    owners("owners.ack.dropped", "a queued append is not acknowledged: the partition is gone"),
+    owners("owners.read.refused", "a read is refused by the gate at its end"),
+    owners("owners.crash.sealed", "a broker dies between seal and move"),
+    owners("owners.crash.fenced", "a broker dies in a takeover, before its uploads"),
+    owners("owners.crash.uploaded", "a broker dies in a takeover, before the log is handed out"),
+    owners("partition.sealed", "point: a partition is sealed"),
+    owners("storage.takeover.fenced", "point: a log is fenced in metadata"),
+    owners("storage.takeover.uploaded", "point: a taken log lies in objects"),
     // What no simulation can.
     elsewhere(
         "disk.write.short",

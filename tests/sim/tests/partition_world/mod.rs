@@ -162,6 +162,7 @@ impl World {
         let deps = Deps {
             storage: storage.clone(),
             meta: handle,
+            lease: meta::Lease::unlimited(clock.clone()),
             node: NodeId(NODE),
             clock: clock.clone(),
             registry,
@@ -196,7 +197,9 @@ impl World {
         let bootstrap = Bootstrap { cluster_id, incarnation: 1, feature_level: 1 };
         handle.propose(bootstrap).await.expect("metadata answers");
         handle.propose(start).await.expect("metadata answers");
-        let created = handle.propose(CreateWal { node: NODE, salt: self.rng.next_u64() }).await;
+        let created = handle
+            .propose(CreateWal { node: NODE, salt: self.rng.next_u64(), survives: false })
+            .await;
         let Ok(meta::Reply::WalCreated { wal }) = created else { panic!("no log: {created:?}") };
         *self.wal.insert(wal)
     }

@@ -545,7 +545,8 @@ impl World {
         let lost = meta::command::DeclareWalLost { wal: self.wal.0 };
         let reply = self.meta.propose(lost).await.expect("answers");
         assert!(matches!(reply, Reply::WalLost { .. }), "{reply:?}");
-        let reply = self.meta.propose(meta::command::CreateWal { node: 1, salt: 8 }).await;
+        let reply =
+            self.meta.propose(meta::command::CreateWal { node: 1, salt: 8, survives: false }).await;
         let Ok(Reply::WalCreated { wal }) = reply else { panic!("{reply:?}") };
         self.wal = wal;
         self.disk = SimDisk::new(self.rng.fork());
@@ -649,7 +650,7 @@ async fn begin(meta: &meta::Handle) -> WalId {
     propose(Bootstrap { cluster_id, incarnation: 1, feature_level: 1 }.into()).await;
     let start = StartNode { node, host: "localhost".to_owned(), port: 9092, ..Default::default() };
     propose(start.into()).await;
-    let reply = propose(CreateWal { node, salt: 7 }.into()).await;
+    let reply = propose(CreateWal { node, salt: 7, survives: false }.into()).await;
     let Reply::WalCreated { wal } = reply else { panic!("{reply:?}") };
     wal
 }

@@ -140,6 +140,7 @@ impl World {
         let deps = partition::Deps {
             storage: storage.clone(),
             meta: meta.clone(),
+            lease: meta::Lease::unlimited(clock.clone()),
             node: NodeId(1),
             clock: clock.clone(),
             registry: registry.clone(),
@@ -195,7 +196,7 @@ impl World {
         match meta.propose(start).await.map_err(broken)? {
             Reply::NodeStarted { wal: Some(wal), .. } => Ok(wal),
             Reply::NodeStarted { wal: None, .. } => {
-                let create = CreateWal { node: 1, salt: self.rng.next_u64() };
+                let create = CreateWal { node: 1, salt: self.rng.next_u64(), survives: false };
                 match meta.propose(create).await.map_err(broken)? {
                     Reply::WalCreated { wal } => Ok(wal),
                     other => Err(broken(format!("{other:?}"))),
