@@ -379,8 +379,8 @@ fn walk(payload: &[u8], header: &Header, rules: &Rules) -> Result<i64, Reject> {
     let mut errors: Vec<RecordError> = Vec::new();
     let mut time_is_wrong = false;
     for (record, index) in Records::new(payload, header.record_count).zip(0i32..) {
-        let record =
-            record.map_err(|error| Reject::by_the_log(ErrorCode::InvalidRecord, error.to_string()))?;
+        let record = record
+            .map_err(|error| Reject::by_the_log(ErrorCode::InvalidRecord, error.to_string()))?;
         let timestamp = record.timestamp(header);
         highest = highest.max(timestamp);
         let wrong = if record.offset_delta != index {

@@ -59,9 +59,13 @@ fn exactly_one_batch_of_format_2() {
     assert_eq!(code(&Bytes::new(), &rules()), ErrorCode::InvalidRecord);
     let two = Bytes::from([good.as_ref(), good.as_ref()].concat());
     assert_eq!(code(&two, &rules()), ErrorCode::InvalidRecord);
-    for magic in [0, 1, 3] {
+    for (magic, expected) in [
+        (0, ErrorCode::InvalidRecord),
+        (1, ErrorCode::InvalidRecord),
+        (3, ErrorCode::CorruptMessage),
+    ] {
         let bytes = patched(&good, field::MAGIC, &[magic]);
-        assert_eq!(code(&bytes, &rules()), ErrorCode::InvalidRecord);
+        assert_eq!(code(&bytes, &rules()), expected);
     }
 }
 
@@ -69,12 +73,14 @@ fn exactly_one_batch_of_format_2() {
 fn lengths_and_checksum() {
     let good = batch();
     for cut in 1..good.len() {
-        assert_eq!(code(&good.slice(..cut), &rules()), ErrorCode::CorruptMessage, "{cut} bytes");
+        assert_eq!(code(&good.slice(..cut), &rules()), ErrorCode::InvalidRecord, "{cut} bytes");
     }
-    for length in [-1i32, 0, 48, i32::MAX] {
+    for length in [-1i32, 0, 48] {
         let bytes = patched(&good, field::LENGTH, &length.to_be_bytes());
         assert_eq!(code(&bytes, &rules()), ErrorCode::CorruptMessage);
     }
+    let bytes = patched(&good, field::LENGTH, &i32::MAX.to_be_bytes());
+    assert_eq!(code(&bytes, &rules()), ErrorCode::InvalidRecord);
     for at in field::ATTRIBUTES..good.len() {
         let mut bad = good.to_vec();
         bad[at] ^= 0x40;
@@ -140,7 +146,12 @@ fn what_only_brokers_may_set() {
     let control = builder().control().build().expect("small");
     assert_eq!(code(&control, &rules()), ErrorCode::InvalidRecord);
     let append_time = builder().append_time().build().expect("small");
-    assert_eq!(code(&append_time, &rules()), ErrorCode::InvalidTimestamp);
+    let cleared = validate(&append_time, &rules()).expect("the topic's own type counts");
+    assert!(!cleared.header().attributes.append_time());
+    let by_append = Rules { timestamp_type: TimestampType::LogAppendTime, ..rules() };
+    let reject = validate(&append_time, &by_append).expect_err("not the client's to set");
+    assert_eq!(reject.code, ErrorCode::InvalidTimestamp);
+    assert!(reject.by_the_log && !reject.record_errors.is_empty());
     let negative = builder().producer(5, 0, -1).build().expect("small");
     assert_eq!(code(&negative, &rules()), ErrorCode::InvalidRecord);
     let transactional = builder().producer(5, 0, 0).transactional().build().expect("small");
@@ -249,4 +260,29 @@ proptest! {
             prop_assert_eq!(written.len(), checked.len());
         }
     }
+}
+
+#[test]
+fn batches_are_brought_into_the_topics_codec() {
+    for from in Codec::ALL {
+        for target in Codec::ALL {
+            let sent = builder().codec(from).build().expect("small");
+            let wanted = Rules { codec: Some(target), ..rules() };
+            let checked = validate(&sent, &wanted).expect("a good batch");
+            let stored = Bytes::from(checked.stamp(0, 0).parts().concat());
+            let header = Header::parse(&stored).expect("a batch");
+            assert_eq!(header.attributes.codec(), Some(target), "{from} to {target}");
+            assert!(batch::crc_is_right(&stored));
+            let open = |bytes: &Bytes| {
+                let header = Header::parse(bytes).expect("a batch");
+                batch::payload(bytes, &header, 1 << 20).expect("opens")
+            };
+            assert_eq!(open(&stored), open(&sent), "{from} to {target}");
+            if from == target {
+                assert_eq!(checked.len(), sent.len());
+            }
+        }
+    }
+    let tight = Rules { codec: Some(Codec::None), message_bytes_max: 70, ..rules() };
+    assert_eq!(code(&batch(), &tight), ErrorCode::MessageTooLarge);
 }
