@@ -164,6 +164,13 @@ class Broker:
         flags = ["--data-dir", str(self.data)]
         return flags + (["--object-store", self.store] if self.store else [])
 
+    def fsck(self, grace="10m", offline=False):
+        """The bucket holds what metadata says. Returns the report."""
+        where = self.where() if offline else []
+        done = self.cli("object", "fsck", "--grace", grace, "-o", "json", *where, check=False)
+        assert done.returncode == 0, f"{done.returncode}\n{done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
     def verify(self, sink, check=True):
         done = self.cli("sink", "verify", sink, *self.where(), "-o", "json", check=check)
         return done.returncode, (json.loads(done.stdout) if done.stdout.strip() else done.stderr)

@@ -10,6 +10,7 @@ mod dynamic;
 mod groups;
 mod http;
 mod metrics;
+mod offline;
 mod place;
 mod server;
 mod start;
@@ -17,5 +18,7 @@ mod topics;
 
 pub use api::{Request, Response};
 pub use context::Context;
+pub use http::fsck_report;
+pub use offline::{LostWal, Rebuild, Rebuilt, WalLoss, declare_wal_lost, lost_wals, rebuild};
 pub use place::{DataDir, PlaceError};
 pub use start::{Exit, OpenStore, Running, StartError, open_local, open_url, start};

@@ -53,8 +53,14 @@ pub enum PlaceError {
         /// What VERSION says.
         found: String,
     },
+    /// Something is there already.
+    #[error("{} is there and not empty; put it aside, or name another directory", path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The log's directory is gone.
-    #[error("the write-ahead log directory {} is missing although metadata knows a log there; put it back (acknowledged records that were not uploaded are only there), or keep this data directory aside and start with a new one", path.display())]
+    #[error("the write-ahead log directory {} is missing although metadata knows a log there; put it back (acknowledged records that were not uploaded are only there), or declare it lost: `sluice broker wal-lost --data-dir {}` says what that costs", path.display(), path.parent().unwrap_or(path).display())]
     WalMissing {
         /// Where it should be.
         path: PathBuf,
@@ -70,7 +76,7 @@ pub enum PlaceError {
         expected: String,
     },
     /// A metadata directory is gone while the log is there.
-    #[error("the metadata directory {} is missing although this data directory belongs to cluster {cluster}; put it back, or keep this data directory aside and start with a new one", path.display())]
+    #[error("the metadata directory {} is missing although this data directory belongs to cluster {cluster}; put it back, or keep this data directory aside and restore the cluster from its bucket with `sluice meta rebuild`", path.display())]
     MetaMissing {
         /// Where it should be.
         path: PathBuf,
@@ -93,6 +99,16 @@ impl DataDir {
     /// # Errors
     /// One sentence with the remedy.
     pub fn open(path: &Path) -> Result<Self, PlaceError> {
+        let place = Self::lock(path)?;
+        place.prepare()?;
+        Ok(place)
+    }
+
+    /// As [`Self::open`], but a part may be missing; nothing else is made.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn lock(path: &Path) -> Result<Self, PlaceError> {
         let fail =
             |what| move |source| PlaceError::NotWritable { path: path.to_owned(), what, source };
         fs::create_dir_all(path).map_err(fail("cannot be created"))?;
@@ -116,9 +132,84 @@ impl DataDir {
             None => write_word(&path, "VERSION", FORMAT).map_err(fail("cannot be written"))?,
         }
         let cluster = read_word(&path.join("cluster.id")).map_err(fail("cluster.id"))?;
-        let place = Self { path, cluster, _lock: lock };
-        place.prepare()?;
-        Ok(place)
+        Ok(Self { path, cluster, _lock: lock })
+    }
+
+    /// True when nothing is at `path`, or an empty directory.
+    #[must_use]
+    pub fn is_free(path: &Path) -> bool {
+        match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Gives the directory its final name, at which nothing may be but an empty directory.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn rename(self, to: &Path) -> Result<(), PlaceError> {
+        let fail = |source| PlaceError::NotWritable {
+            path: to.to_owned(),
+            what: "cannot take its name",
+            source,
+        };
+        fs::rename(&self.path, to).map_err(fail)?;
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new("."))).map_err(fail)
+    }
+
+    /// Metadata must be there.
+    ///
+    /// # Errors
+    /// [`PlaceError::MetaMissing`].
+    pub fn check_meta(&self) -> Result<(), PlaceError> {
+        if self.meta().is_dir() {
+            return Ok(());
+        }
+        let cluster = self.cluster.clone().unwrap_or_default();
+        Err(PlaceError::MetaMissing { path: self.meta(), cluster })
+    }
+
+    /// Puts the log's directory aside under a name of its own, and an empty one in its place. Names where the old one
+    /// lies now; `None` when there was none.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn put_wal_aside(&self, id: u64) -> Result<Option<PathBuf>, PlaceError> {
+        let (wal, aside) = (self.wal(), self.path.join(format!("wal.lost-{id}")));
+        let fail = |source| PlaceError::NotWritable {
+            path: wal.clone(),
+            what: "cannot be put aside",
+            source,
+        };
+        let there = wal.is_dir();
+        if there {
+            fs::rename(&wal, &aside).map_err(fail)?;
+        }
+        fs::create_dir_all(&wal).and_then(|()| sync_dir(&self.path)).map_err(fail)?;
+        Ok(there.then_some(aside))
+    }
+
+    /// Deletes what interrupted puts have left in `objects/`: staged files, whose names hold a `#`, that are older than
+    /// this process. Best effort.
+    #[expect(clippy::disallowed_types, reason = "compared with the times of files")]
+    pub fn remove_staged(objects: &Path, before: std::time::SystemTime) -> usize {
+        let (mut removed, mut left) = (0, vec![objects.to_owned()]);
+        while let Some(dir) = left.pop() {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let (path, meta) = (entry.path(), entry.metadata());
+                let Ok(meta) = meta else { continue };
+                let staged = entry.file_name().to_string_lossy().contains('#');
+                let old = meta.modified().is_ok_and(|modified| modified < before);
+                if meta.is_dir() {
+                    left.push(path);
+                } else if staged && old && fs::remove_file(path).is_ok() {
+                    removed += 1;
+                }
+            }
+        }
+        removed
     }
 
     fn prepare(&self) -> Result<(), PlaceError> {

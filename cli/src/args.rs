@@ -47,6 +47,9 @@ pub enum Command {
     /// Create, list, describe, verify and delete sinks.
     #[command(subcommand)]
     Sink(Sink),
+    /// Act on brokers.
+    #[command(subcommand)]
+    Broker(Broker),
     /// Look into the write-ahead log.
     #[command(subcommand)]
     Wal(Wal),
@@ -299,6 +302,28 @@ pub struct StoreFlags {
 }
 
 #[derive(Subcommand)]
+pub enum Broker {
+    /// Declare a write-ahead log lost: close it for ever, name what only it held, begin a new one. The broker is stopped.
+    ///
+    /// Without --yes nothing changes: the logs are shown, and from which offset on each partition would be lost.
+    #[command(
+        name = "wal-lost",
+        after_help = "Example: sluice broker wal-lost --data-dir ./sluice-data\n\
+                      Example: sluice broker wal-lost 281474976710657 --data-dir ./sluice-data --yes"
+    )]
+    WalLost {
+        /// The log.
+        id: Option<u64>,
+        /// Data directory of the broker.
+        #[arg(long, default_value = "./sluice-data")]
+        data_dir: PathBuf,
+        /// Declare it.
+        #[arg(long, requires = "id")]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand)]
 pub enum Wal {
     /// Groups and frames of the log, read-only; also beside a running broker.
     #[command(after_help = "Example: sluice wal dump --data-dir ./sluice-data")]
@@ -338,6 +363,28 @@ pub enum Object {
         #[command(flatten)]
         at: Http,
     },
+    /// Prove that the bucket holds what metadata says, and nothing else.
+    ///
+    /// Asks a running broker; with --data-dir it reads the metadata there itself, also beside a running broker.
+    /// Exit code 0: proved; 1: disproved; 3: could not be checked.
+    #[command(after_help = "Example: sluice object fsck\n\
+                      Example: sluice object fsck --data-dir ./sluice-data --object-store s3://bucket/prefix")]
+    Fsck {
+        /// What waits for its delete longer than this is wrong.
+        #[arg(long, default_value = "1h")]
+        grace: common::Interval,
+        /// Compare names and sizes only; do not read the index of each object.
+        #[arg(long)]
+        quick: bool,
+        /// Data directory, to check without a broker.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+        /// Object store, s3://bucket/prefix; default: objects/ of the data directory.
+        #[arg(long, requires = "data_dir")]
+        object_store: Option<String>,
+        #[command(flatten)]
+        at: Http,
+    },
     /// Blocks of an object, every checksum checked, read-only.
     #[command(after_help = "Example: sluice object dump data/3f/000000000000000a")]
     Dump {
@@ -353,6 +400,24 @@ pub enum Meta {
     /// Every key of the metadata state, read-only; also beside a running broker.
     #[command(after_help = "Example: sluice meta dump --data-dir ./sluice-data")]
     Dump(MetaDump),
+    /// Restore a cluster from its bucket alone, as its next incarnation: the former one is fenced from then on.
+    ///
+    /// What was acknowledged and not uploaded is lost; every partition goes on behind a named lost range.
+    #[command(
+        after_help = "Example: sluice meta rebuild --object-store s3://bucket/prefix --data-dir ./sluice-new\n\
+                      Example: sluice meta rebuild --object-store file:///mnt/objects --cluster ID --data-dir ./sluice-new"
+    )]
+    Rebuild {
+        /// Object store, s3://bucket/prefix or file:///path.
+        #[arg(long)]
+        object_store: String,
+        /// The cluster, when the store holds several.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// The new data directory; nothing may be there.
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
     /// Leader, applied index and checksum of the state of a running broker.
     #[command(after_help = "Example: sluice meta status")]
     Status {

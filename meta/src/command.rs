@@ -9,9 +9,11 @@ use common::{PartitionId, StreamId, StreamKind};
 use crate::frame::{self, DecodeError};
 
 mod ownership;
+mod rebuild;
 mod swap;
 
 pub use ownership::{FenceWal, HandOutWal, MovePartition};
+pub use rebuild::{AdoptObject, BeginRebuild, FinishRebuild, PartitionEpoch};
 pub use swap::{NewObject, SwapOutput, SwapRanges, SwapStream};
 
 macro_rules! commands {
@@ -48,6 +50,7 @@ commands! {
     "11" ExpireObjects, "12" ObjectsDeleted, "13" AllocateProducerIds, "14" CreateSink,
     "15" AlterSink, "16" DeleteSink, "17" AdvanceFloor, "18" SetLogStart, "19" DeclareWalLost,
     "20" RaiseFeatureLevel, "21" SwapRanges, "22" MovePartition, "23" FenceWal, "24" HandOutWal,
+    "25" BeginRebuild, "26" AdoptObject, "27" FinishRebuild,
     "29" AdvanceRetention, "30" SetCleaning,
 }
 
@@ -55,7 +58,7 @@ commands! {
 struct Envelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 29, 30"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 29, 30"
     )]
     command: Option<Command>,
 }

@@ -14,6 +14,7 @@ pub async fn run(reopen: Reopen<'_>) {
     reads_what_was_written(reopen).await;
     scans_both_ways(reopen).await;
     changes_of_a_batch_happen_in_order(reopen).await;
+    a_frozen_state_stands_still(reopen).await;
     a_synced_write_survives(reopen).await;
     losses_are_a_suffix(reopen).await;
 }
@@ -97,6 +98,32 @@ async fn changes_of_a_batch_happen_in_order(reopen: Reopen<'_>) {
     assert_eq!(store.get(Space::Log, &[3]).expect("read").as_deref(), Some(&b"new"[..]));
     drop(store);
     assert_eq!(keys(&*reopen(true)), [1, 3, 5], "after a power cut");
+}
+
+async fn a_frozen_state_stands_still(reopen: Reopen<'_>) {
+    let mut store = reopen(false);
+    clear(&mut store).await;
+    for key in 1..=9_u8 {
+        put(&mut store, Space::State, &[key], &[key], false).await;
+    }
+    let mut frozen = store.freeze().expect("freezes");
+    put(&mut store, Space::State, &[5], b"later", false).await;
+    put(&mut store, Space::State, &[10], b"later", true).await;
+    put(&mut store, Space::Log, &[3], b"log", false).await;
+    let mut batch = Batch::default();
+    batch.delete(Space::State, vec![1]);
+    store.write(batch, false).await.expect("write");
+    let mut at = vec![0];
+    for page in [1..=4_u8, 5..=8, 9..=9] {
+        let expected: Vec<_> = page.map(|key| (vec![key], vec![key])).collect();
+        let found = frozen.scan(&at, &[0xff], 4).expect("scans");
+        assert_eq!(found, expected, "a frozen state has moved");
+        at = crate::keys::next(&found.last().expect("not empty").0);
+    }
+    assert_eq!(frozen.scan(&at, &[0xff], 4).expect("scans"), []);
+    assert_eq!(frozen.scan(&[9], &[2], 4).expect("scans"), []);
+    drop(store);
+    assert_eq!(frozen.scan(&[5], &[6], 4).expect("scans"), [(vec![5], vec![5])]);
 }
 
 async fn a_synced_write_survives(reopen: Reopen<'_>) {

@@ -297,16 +297,64 @@ pub fn objects(
     Ok(objects)
 }
 
-/// Objects whose delete in the store is due at `now_ms`, at most `limit`.
+/// Index of the last command applied.
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn deletable(view: &dyn View, now_ms: i64, limit: usize) -> Result<Vec<ObjectId>, ViewError> {
+pub fn applied_index(view: &dyn View) -> Result<u64, ViewError> {
+    Ok(view.load::<record::Applied>(&keys::applied())?.map_or(0, |applied| applied.index))
+}
+
+/// True when a registration has run out at `now_ms`, or ranges of deleted topics wait to be released.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn housekeeping_due(view: &dyn View, now_ms: i64) -> Result<bool, ViewError> {
+    let (start, _) = keys::under(vec![keys::tag::EXPIRY]);
+    let end = keys::expiry(now_ms.saturating_add(1), ObjectId(0));
+    if !view.scan(&start, &end, 1)?.is_empty() {
+        return Ok(true);
+    }
+    let (start, end) = keys::under(vec![keys::tag::RELEASE]);
+    Ok(!view.scan(&start, &end, 1)?.is_empty())
+}
+
+/// A delete in the store that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// When it is due, metadata time: the release of a released object, the next repetition for a tombstone.
+    pub due_ms: i64,
+    /// The object.
+    pub object: ObjectId,
+    /// [`ObjectStage::Released`] or [`ObjectStage::Expired`].
+    pub stage: ObjectStage,
+    /// Size in bytes; 0 when it is not known.
+    pub bytes: u64,
+}
+
+/// Deletes in the store that are due at `until_ms`, behind `after`, by time, at most `limit`.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn deletions(
+    view: &dyn View,
+    after: Option<Deletion>,
+    until_ms: i64,
+    limit: usize,
+) -> Result<Vec<Deletion>, ViewError> {
     let (start, _) = keys::under(vec![keys::tag::DELETION]);
-    let end = keys::deletion(now_ms.saturating_add(1), ObjectId(0));
-    let pairs = view.scan(&start, &end, limit)?;
-    let id = |key: &[u8]| keys::split_u64(key.get(9..)?).map(|(id, _)| ObjectId(id));
-    pairs.iter().map(|(key, _)| id(key).ok_or_else(|| bad_key(key))).collect()
+    let start = after.map_or(start, |at| keys::next(&keys::deletion(at.due_ms, at.object)));
+    let end = keys::deletion(until_ms.saturating_add(1), ObjectId(0));
+    let mut found = Vec::new();
+    for (key, _) in view.scan(&start, &end, limit)? {
+        let shape = || bad_key(&key);
+        let (due_ms, rest) = keys::split_i64(&key[1..]).ok_or_else(shape)?;
+        let object = ObjectId(keys::split_u64(rest).ok_or_else(shape)?.0);
+        let record: record::Object = view.load(&keys::object(object))?.ok_or_else(shape)?;
+        let bytes = record.facts.map_or(0, |facts| facts.bytes);
+        found.push(Deletion { due_ms, object, stage: stage(&record), bytes });
+    }
+    Ok(found)
 }
 
 /// One log.
@@ -347,12 +395,7 @@ fn wal_of(id: WalId, record: &record::Wal) -> WalFacts {
 }
 
 fn object_of(id: ObjectId, record: record::Object, ranges: Vec<(StreamId, i64)>) -> Object {
-    let stage = match record.state() {
-        record::ObjectState::Registered => ObjectStage::Registered,
-        record::ObjectState::Committed => ObjectStage::Committed,
-        record::ObjectState::Released => ObjectStage::Released,
-        record::ObjectState::Expired => ObjectStage::Expired,
-    };
+    let stage = stage(&record);
     Object {
         id,
         stage,
@@ -365,5 +408,14 @@ fn object_of(id: ObjectId, record: record::Object, ranges: Vec<(StreamId, i64)>)
         live_bytes: record.live_bytes,
         payload_bytes: record.payload_bytes,
         swapped: record.swapped,
+    }
+}
+
+fn stage(record: &record::Object) -> ObjectStage {
+    match record.state() {
+        record::ObjectState::Registered => ObjectStage::Registered,
+        record::ObjectState::Committed => ObjectStage::Committed,
+        record::ObjectState::Released => ObjectStage::Released,
+        record::ObjectState::Expired => ObjectStage::Expired,
     }
 }

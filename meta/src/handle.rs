@@ -6,11 +6,12 @@ use common::{Lsn, ObjectId, PartitionId, StreamId, WalId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::Command;
-use crate::consensus::dump;
-use crate::facts::{self, Cleaning, LiveRange, Object, StreamIndex, WalFacts};
+use crate::consensus::{applied, dump};
+use crate::facts::{self, Cleaning, Deletion, LiveRange, Object, StreamIndex, WalFacts};
 use crate::image::Image;
 use crate::reply::Reply;
-use crate::view::{View, ViewError};
+use crate::store::{Frozen, MetaStore};
+use crate::view::{StoreView, View, ViewError};
 
 /// Why a proposal has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +78,7 @@ pub(crate) struct Proposal {
     pub reply: oneshot::Sender<Result<Reply, ProposeError>>,
 }
 
-pub(crate) type Read = Box<dyn FnOnce(&dyn View) + Send>;
+pub(crate) type Read = Box<dyn FnOnce(&dyn MetaStore) + Send>;
 
 /// Access to metadata. Cheap to clone.
 ///
@@ -154,9 +155,9 @@ impl Handle {
         body: impl FnOnce(&dyn View) -> Result<T, ViewError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let (sender, answer) = oneshot::channel();
-        let read: Read = Box::new(move |view| {
+        let read: Read = Box::new(move |store| {
             // The asker may have gone.
-            let _ = sender.send(body(view));
+            let _ = sender.send(body(&StoreView(store)));
         });
         self.reads.send(read).await.map_err(|_| ReadError::Closed)?;
         Ok(answer.await.map_err(|_| ReadError::Closed)??)
@@ -228,12 +229,33 @@ impl Handle {
         self.read(move |view| facts::live_ranges(view, id, limit)).await
     }
 
-    /// Objects whose delete in the store is due at `now_ms`, at most `limit`.
+    /// Index of the last command applied.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn deletable(&self, now_ms: i64, limit: usize) -> Result<Vec<ObjectId>, ReadError> {
-        self.read(move |view| facts::deletable(view, now_ms, limit)).await
+    pub async fn applied(&self) -> Result<u64, ReadError> {
+        self.read(facts::applied_index).await
+    }
+
+    /// True when [`crate::command::ExpireObjects`] would find something to do at `now_ms`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn housekeeping_due(&self, now_ms: i64) -> Result<bool, ReadError> {
+        self.read(move |view| facts::housekeeping_due(view, now_ms)).await
+    }
+
+    /// Deletes in the store that are due at `until_ms`, behind `after`, by time, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn deletions(
+        &self,
+        after: Option<Deletion>,
+        until_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, ReadError> {
+        self.read(move |view| facts::deletions(view, after, until_ms, limit)).await
     }
 
     /// One log as metadata knows it.
@@ -258,6 +280,21 @@ impl Handle {
     /// As [`Self::read`].
     pub async fn committed(&self, id: WalId) -> Result<Option<Lsn>, ReadError> {
         Ok(self.wal(id).await?.map(|facts| facts.committed))
+    }
+
+    /// The state as it is now, to be read while later commands go on, and the index of the last command in it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn freeze(&self) -> Result<(u64, Box<dyn Frozen>), ReadError> {
+        let (sender, answer) = oneshot::channel();
+        let read: Read = Box::new(move |store| {
+            let frozen = applied(store).and_then(|at| Ok((at.index, store.freeze()?)));
+            // The asker may have gone.
+            let _ = sender.send(frozen);
+        });
+        self.reads.send(read).await.map_err(|_| ReadError::Closed)?;
+        Ok(answer.await.map_err(|_| ReadError::Closed)??)
     }
 
     /// CRC-32C of the whole state. Reads all of it.

@@ -44,7 +44,7 @@ pub fn summary(store: &dyn MetaStore) -> Result<Summary, ViewError> {
     let view = StoreView(store);
     let at = applied(store)?;
     let mut keys = 0;
-    for first in tag::CLUSTER..=tag::RELEASE {
+    for first in tag::CLUSTER..=tag::LAST {
         view.each(vec![first], |_, _| {
             keys += 1;
             Ok(())
@@ -61,7 +61,7 @@ pub fn summary(store: &dyn MetaStore) -> Result<Summary, ViewError> {
 /// When the store cannot be read.
 pub fn dump(store: &dyn MetaStore, mut body: impl FnMut(Line)) -> Result<(), ViewError> {
     let view = StoreView(store);
-    for first in tag::CLUSTER..=tag::RELEASE {
+    for first in tag::CLUSTER..=tag::LAST {
         view.each(vec![first], |key, value| {
             let damaged = |error: ViewError| Line {
                 kind: "unreadable",
@@ -103,6 +103,8 @@ fn kind(tag: u8) -> &'static str {
         tag::EXPIRY => "expiry",
         tag::DELETION => "deletion",
         tag::RELEASE => "release",
+        tag::RETENTION => "retention",
+        tag::CLEANING => "cleaning",
         _ => "unknown",
     }
 }
@@ -113,10 +115,10 @@ fn name(tag: u8, rest: &[u8]) -> Option<String> {
     Some(match tag {
         tag::CLUSTER | tag::TIME => String::new(),
         tag::COUNTER => rest.first()?.to_string(),
-        tag::BROKER => keys::split_u32(rest)?.0.to_string(),
+        tag::BROKER | tag::RETENTION => keys::split_u32(rest)?.0.to_string(),
         tag::TOPIC_NAME | tag::SINK_NAME => text(rest)?,
         tag::TOPIC_ID => uuid::Uuid::from_slice(rest).ok()?.to_string(),
-        tag::PARTITION | tag::SINK_FLOOR => {
+        tag::PARTITION | tag::SINK_FLOOR | tag::CLEANING => {
             let (first, rest) = keys::split_u64(rest)?;
             format!("{first}-{}", keys::split_u32(rest)?.0)
         }
@@ -162,6 +164,7 @@ fn shown(tag: u8, key: &[u8], value: &[u8]) -> Result<String, ViewError> {
         tag::STREAM => format!("{:?}", read::<record::Stream>(key, value)?),
         tag::RANGE => format!("{:?}", read::<record::Range>(key, value)?),
         tag::OBJECT => format!("{:?}", read::<record::Object>(key, value)?),
+        tag::CLEANING => format!("{:?}", read::<record::Cleaning>(key, value)?),
         _ => read::<record::Number>(key, value)?.value.to_string(),
     })
 }

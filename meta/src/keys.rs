@@ -28,6 +28,8 @@ pub(crate) mod tag {
     pub const RELEASE: u8 = 0x54;
     pub const RETENTION: u8 = 0x60;
     pub const CLEANING: u8 = 0x61;
+    /// The highest of all.
+    pub const LAST: u8 = CLEANING;
 }
 
 /// A counter that issues ids.
@@ -44,6 +46,16 @@ pub(crate) enum Counter {
 }
 
 impl Counter {
+    pub const ALL: [Self; 7] = [
+        Self::NodeEpoch,
+        Self::Wal,
+        Self::WalEpoch,
+        Self::Topic,
+        Self::Object,
+        Self::Producer,
+        Self::Sink,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::NodeEpoch => "node epoch",

@@ -21,6 +21,7 @@ mod lease;
 mod metrics;
 mod record;
 mod reply;
+mod snapshot;
 mod store;
 pub mod testing;
 mod view;
@@ -30,7 +31,9 @@ pub use apply::{
 };
 pub use command::{Command, SinkState};
 pub use consensus::{Alone, Deps, Driver, Fatal, Options, StartError, Transport, start};
-pub use facts::{Cleaning, LiveRange, Object, ObjectRange, ObjectStage, StreamIndex, WalFacts};
+pub use facts::{
+    Cleaning, Deletion, LiveRange, Object, ObjectRange, ObjectStage, StreamIndex, WalFacts,
+};
 pub use frame::DecodeError;
 pub use handle::{Handle, ProposeError, ReadError, Standing};
 pub use image::{BrokerMeta, ClusterMeta, Image, PartitionMeta, SinkMeta, Topic};
@@ -38,7 +41,8 @@ pub use inspect::{Line, Summary, dump, summary};
 pub use lease::{Lease, Leases};
 pub use metrics::Metrics;
 pub use reply::{Broken, LostRange, Reject, Reply};
-pub use store::{Batch, Change, MetaStore, Pair, Space, StoreError};
+pub use snapshot::{Cutter, Filler, Head, Part, SNAPSHOT_VERSION, SnapshotError};
+pub use store::{Batch, Change, Frozen, MetaStore, Pair, Space, StoreError};
 pub use view::{Overlay, StoreView, View, ViewError, Write};
 
 /// The feature level that this build can do.

@@ -21,6 +21,9 @@ pub(crate) struct Cluster {
     pub incarnation: u32,
     #[prost(uint32, tag = "3")]
     pub feature_level: u32,
+    /// A rebuild is not finished: no broker may start.
+    #[prost(bool, tag = "4")]
+    pub rebuilding: bool,
 }
 
 /// A counter, or metadata time in milliseconds.

@@ -146,6 +146,23 @@ pub enum Reply {
     },
     /// To `SetCleaning`.
     CleaningSet,
+    /// To `BeginRebuild`.
+    RebuildBegun {
+        /// The incarnation now.
+        incarnation: u16,
+    },
+    /// To `AdoptObject`, the first time and each time it is repeated.
+    ObjectAdopted {
+        /// Streams whose range was taken.
+        taken: u32,
+        /// Partitions whose ranges were left out: deleted, unknown, or not going on where they ended.
+        left_out: Vec<PartitionId>,
+    },
+    /// To `FinishRebuild`.
+    Rebuilt {
+        /// What is named as lost, by stream.
+        lost: Vec<LostRange>,
+    },
     /// To `DeclareWalLost`.
     WalLost {
         /// What is lost, by stream.
@@ -343,6 +360,23 @@ pub enum Reject {
         /// The log start.
         log_start: i64,
     },
+    /// A rebuild is under way, or none is.
+    #[error("metadata is being rebuilt; finish it, or begin again in another directory")]
+    Rebuilding,
+    /// A command of a rebuild without one.
+    #[error("no rebuild is under way")]
+    NotRebuilding,
+    /// The incarnation was used before.
+    #[error("incarnation {asked} is not above {current}")]
+    StaleIncarnation {
+        /// What was asked for.
+        asked: u32,
+        /// The state's.
+        current: u32,
+    },
+    /// An object that does not go on where its streams ended.
+    #[error("object {0} does not go on where its streams ended")]
+    NotContinuing(ObjectId),
     /// The sink's name is taken.
     #[error("sink {0:?} already exists")]
     SinkExists(String),

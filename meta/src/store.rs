@@ -84,6 +84,26 @@ impl StoreError {
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// The state space as it was at one moment, whatever is written later. Read from any thread; a read blocks.
+pub trait Frozen: Send {
+    /// The first `limit` pairs with keys in `[start, end)`, ascending.
+    ///
+    /// # Errors
+    /// When the medium cannot be read.
+    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError>;
+}
+
+impl Frozen for std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let bounds = (std::ops::Bound::Included(start), std::ops::Bound::Excluded(end));
+        let pairs = self.range::<[u8], _>(bounds).take(limit);
+        Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
 /// Ordered keys in two spaces. The conformance suite ([`crate::conformance`]) says what an implementation must hold:
 ///
 /// - a batch is atomic, also over a power cut, and over both spaces;
@@ -120,6 +140,12 @@ pub trait MetaStore: Send + 'static {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError>;
+
+    /// The state space as it is now, with every finished write, for a reader that takes its time.
+    ///
+    /// # Errors
+    /// When the medium cannot be read.
+    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError>;
 
     /// Writes `batch`, durably when `sync`. Not cancel safe: the future runs to its end or the process does.
     ///

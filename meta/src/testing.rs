@@ -12,7 +12,7 @@ use crate::consensus::{Alone, Deps, Driver, Options, StartError, start};
 use crate::handle::{Handle, ProposeError};
 use crate::metrics::Metrics;
 use crate::reply::Reply;
-use crate::store::{Batch, Change, MetaStore, Pair, Space, StoreError};
+use crate::store::{Batch, Change, Frozen, MetaStore, Pair, Space, StoreError};
 use crate::view::View;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -128,6 +128,10 @@ impl MetaStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
         View::scan_back(self.image.lock().map(space), start, end, limit).map_err(as_store_error)
+    }
+
+    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError> {
+        Ok(Box::new(self.image.lock().state.clone()))
     }
 
     fn write(&mut self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), StoreError>> {

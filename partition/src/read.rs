@@ -97,10 +97,17 @@ impl Partition {
         if request.offset < bound {
             let stream = self.stream(StreamKind::Data);
             let storage = &self.shared.storage;
-            let read = storage
-                .read(stream, request.offset, bound, request.bytes_max, request.class)
-                .await
-                .map_err(|error| self.read_error(error))?;
+            let mut at = request.offset;
+            let read = loop {
+                let read = storage.read(stream, at, bound, request.bytes_max, request.class).await;
+                let read = read.map_err(|error| self.read_error(error))?;
+                // A client never learns `next` from an empty answer, so a hole is crossed here, a lost range above all:
+                // what lies behind it may be in another place than the hole.
+                if !read.entries.is_empty() || read.next <= at || read.next >= bound {
+                    break read;
+                }
+                at = read.next;
+            };
             let first = read.entries.first().map_or(0, |entry| entry.bytes.len() as u64);
             if request.at_least_one || first <= request.bytes_max {
                 batches.bytes = read.bytes();

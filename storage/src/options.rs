@@ -104,6 +104,14 @@ pub struct Options {
     pub backoff_max: Duration,
     /// How long a close waits for its last round while the store fails.
     pub close_timeout: Duration,
+    /// Time between two passes of the sweeper.
+    pub sweep_interval: Duration,
+    /// Deletes in flight.
+    pub sweep_deletes_max: usize,
+    /// A released object is deleted so much later: longer than a read and the lag of metadata (`object.delete.delay`).
+    pub delete_delay: Duration,
+    /// Delete only what no snapshot of metadata in the bucket names any more; see [`crate::Storage::set_delete_floor`].
+    pub delete_needs_snapshot: bool,
 }
 
 impl Default for Options {
@@ -140,6 +148,10 @@ impl Default for Options {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),
+            sweep_interval: Duration::from_secs(10),
+            sweep_deletes_max: 4,
+            delete_delay: Duration::from_secs(120),
+            delete_needs_snapshot: false,
         }
     }
 }

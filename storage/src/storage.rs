@@ -1,7 +1,7 @@
 //! The storage of one broker: its log, its streams, its objects.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use common::{Lsn, NodeId, PartitionId, Rng, Shutdown, StreamId, StreamKind, WalEpoch, WalId};
 use meta::Reply;
@@ -17,6 +17,7 @@ use crate::floors::Floors;
 use crate::metrics::Metrics;
 use crate::options::{Deps, Options};
 use crate::read::{BlockCache, Indexes, Permits, ReadAhead, Reader};
+use crate::sweep::{self, Sweeper};
 use crate::takeover::Parts;
 use crate::types::{Bounds, Class, DurableListener, NewEntry, Read};
 use crate::upload::{Log, Uploader};
@@ -30,7 +31,7 @@ const FRAME_ENTRY: u8 = 1;
 
 /// The storage of one broker. Cheap to clone; all clones are the same storage.
 ///
-/// One task of its own, the uploader, from [`Storage::open`] to [`Storage::close`].
+/// Tasks of its own: the uploader, the compactor, the sweeper, from [`Storage::open`] to [`Storage::close`].
 #[derive(Clone)]
 pub struct Storage(Arc<Inner>);
 
@@ -51,6 +52,8 @@ struct Inner {
     shutdown: Shutdown,
     uploader: Mutex<Option<JoinHandle<()>>>,
     planner: Mutex<Option<JoinHandle<()>>>,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+    floor_ms: Arc<AtomicI64>,
 }
 
 impl Storage {
@@ -133,6 +136,8 @@ impl Storage {
             epoch,
             registry: deps.registry.clone(),
         }));
+        let floor_ms = Arc::new(AtomicI64::new(i64::MIN));
+        let sweeper = sweeper(&deps, &options, &core, &floor_ms);
         let shutdown = Shutdown::new();
         let task = tokio::spawn(uploader.run(shutdown.clone()));
         let uploader = Mutex::new(Some(task));
@@ -141,6 +146,7 @@ impl Storage {
             tokio::spawn(task.run(shutdown.clone()))
         });
         let planner = Mutex::new(planner);
+        let sweeper = Mutex::new(Some(tokio::spawn(sweeper.run(shutdown.clone()))));
         let (meta, id, node, rng) = (deps.meta, deps.wal, deps.node, deps.rng);
         let appended = AtomicU64::new(core.durable.borrow().0);
         let inner = Inner {
@@ -159,6 +165,8 @@ impl Storage {
             shutdown,
             uploader,
             planner,
+            sweeper,
+            floor_ms,
         };
         Self(Arc::new(inner))
     }
@@ -473,6 +481,12 @@ impl Storage {
         self.0.floors.note(sink, partition, floor);
     }
 
+    /// Allows deletes of objects that were released before `time_ms` of metadata time: no snapshot of metadata that is
+    /// kept in the bucket lists them as live. Only with [`Options::delete_needs_snapshot`].
+    pub fn set_delete_floor(&self, time_ms: i64) {
+        self.0.floor_ms.fetch_max(time_ms, Ordering::AcqRel);
+    }
+
     /// Gives back at least `bytes` of cache memory, as far as there is any: for askers whom the budget has refused.
     pub fn release_memory(&self, bytes: u64) {
         let core = &self.0.core;
@@ -500,7 +514,11 @@ impl Storage {
         inner.core.closed.store(true, Ordering::Release);
         inner.core.stopped.cancel();
         inner.shutdown.cancel();
-        let tasks = [("uploader", &inner.uploader), ("compactor", &inner.planner)];
+        let tasks = [
+            ("uploader", &inner.uploader),
+            ("compactor", &inner.planner),
+            ("sweeper", &inner.sweeper),
+        ];
         for (name, task) in tasks.map(|(name, task)| (name, task.lock().take())) {
             if let Some(task) = task
                 && let Err(error) = task.await
@@ -547,6 +565,19 @@ async fn open_epoch(deps: &Deps, recovered: &wal::Recovered) -> Result<WalEpoch,
         Ok(Reply::Rejected(reject)) => Err(OpenError::Refused(reject)),
         Ok(other) => Err(OpenError::Meta(format!("unexpected answer {other:?}"))),
         Err(error) => Err(OpenError::Meta(error.to_string())),
+    }
+}
+
+fn sweeper(deps: &Deps, options: &Options, core: &Arc<Core>, floor_ms: &Arc<AtomicI64>) -> Sweeper {
+    Sweeper {
+        core: core.clone(),
+        store: deps.store.clone(),
+        prefix: deps.prefix.clone(),
+        meta: deps.meta.clone(),
+        rng: deps.rng.fork(),
+        options: options.clone(),
+        metrics: sweep::Metrics::register(&deps.registry),
+        floor_ms: floor_ms.clone(),
     }
 }
 

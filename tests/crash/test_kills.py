@@ -129,6 +129,7 @@ def test_fifty_kills_under_load_lose_nothing(place):
         load.stop()
         total = check(load, broker.bootstrap)
         assert load.delivered() <= total
+        broker.fsck()
         assert all(met[point] for point in POINTS), met
         print(f"{ROUNDS} kills, {load.delivered()} reports, {total} records, points met: {dict(met)}")
     finally:

@@ -72,6 +72,7 @@ def test_power_cuts_lose_nothing(place, disk):
         load.stop()
         total = check(load, broker.bootstrap)
         assert CUTS < len(POINTS) or met == {point for point in POINTS if point}
+        broker.fsck()
         print(f"{CUTS} power cuts, {load.delivered()} reports, {total} records")
     finally:
         load.stopping.set()

@@ -93,6 +93,7 @@ def test_a_sink_killed_at_each_point_lands_each_record_once(place, mode):
         ).fetchone()
         assert (rows, places, numbers) == (len(events.acknowledged),) * 3
         assert (low, high) == (0, len(events.acknowledged) - 1)
+        broker.fsck()
         count = sum(one["files"] for one in report["partitions"])
         print(f"{mode}: {rows} rows in {count} files, killed at {len(POINTS)} points")
     finally:

@@ -74,6 +74,10 @@ fn of_reject(reject: &Reject) -> ErrorCode {
         | Reject::NotUploaded { .. }
         | Reject::CoverChanged { .. }
         | Reject::BelowLogStart { .. }
+        | Reject::Rebuilding
+        | Reject::NotRebuilding
+        | Reject::StaleIncarnation { .. }
+        | Reject::NotContinuing(_)
         | Reject::SinkExists(_)
         | Reject::UnknownSink(_)
         | Reject::SinkOverlaps { .. }

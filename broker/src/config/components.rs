@@ -26,6 +26,9 @@ pub struct Settings {
     /// Compaction of objects.
     #[serde(flatten)]
     pub compaction: Compaction,
+    /// Deletion of objects, and snapshots of metadata.
+    #[serde(flatten)]
+    pub upkeep: Upkeep,
     /// Topics and records.
     #[serde(flatten)]
     pub topics: Topics,
@@ -103,7 +106,7 @@ pub struct Store {
     /// Data directory: log, metadata and, without `object.store`, the objects. Default `./sluice-data`.
     #[serde(rename = "data.dir")]
     pub data_dir: PathBuf,
-    /// Object store, `s3://bucket/prefix`. Default: the directory `objects/` of the data directory.
+    /// Object store, `s3://bucket/prefix` or `file:///path` (a directory that is there). Default: the directory `objects/` of the data directory.
     #[serde(rename = "object.store")]
     pub object_store: Option<String>,
     /// Endpoint of an S3-compatible store, such as `http://127.0.0.1:9000`. Default: `AWS_ENDPOINT_URL`, else AWS.
@@ -196,6 +199,38 @@ impl Default for Compaction {
             enabled: true,
             bandwidth_max: ByteSize(32 << 20),
             object_size_max: ByteSize(1 << 30),
+        }
+    }
+}
+
+/// Deletion of objects, and snapshots of metadata.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upkeep {
+    /// An object without a live range is deleted so much later, and not before the snapshots of metadata in the bucket
+    /// name it no more. Default `2m`, range `1s` to `24h`.
+    #[serde(rename = "object.delete.delay")]
+    pub delete_delay: Interval,
+    /// While anything changes, metadata is put into the bucket this often at least; `sluice meta rebuild` restores a
+    /// cluster from there. Default `5m`, range `1s` to `24h`.
+    #[serde(rename = "meta.snapshot.interval")]
+    pub snapshot_interval: Interval,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Interval(std::time::Duration::from_secs(60 * minutes));
+        Self { delete_delay: minutes(2), snapshot_interval: minutes(5) }
+    }
+}
+
+impl Upkeep {
+    fn faults(&self, want: &mut impl FnMut(bool, &'static str, &str)) {
+        for (key, interval) in [
+            ("object.delete.delay", self.delete_delay),
+            ("meta.snapshot.interval", self.snapshot_interval),
+        ] {
+            want((1000..=86_400_000).contains(&interval.0.as_millis()), key, "1s to 24h");
         }
     }
 }
@@ -406,6 +441,7 @@ impl Settings {
             "upload.age.max",
             "100ms to 1h",
         );
+        self.upkeep.faults(&mut want);
         want((1..=10_000).contains(&topics.partitions), "num.partitions", "1 to 10000");
         want(topics.replication_factor >= 1, "default.replication.factor", "1 or more");
         want(

@@ -8,6 +8,7 @@
 //! | `GET /v1/status` | cluster, broker, addresses |
 //! | `GET /v1/wal`, `GET /v1/meta` | the log and metadata in numbers |
 //! | `GET /v1/objects`, `GET /v1/objects/locate` | objects, and which one holds an offset |
+//! | `GET /v1/objects/fsck` | compares the bucket with metadata |
 //! | `GET/POST /v1/sinks`, `GET/DELETE /v1/sinks/{name}` | sinks |
 //!
 //! Errors are `{"error": "one sentence"}` with a status that says whose fault it is.
@@ -15,6 +16,8 @@
 mod objects;
 mod sinks;
 mod status;
+
+pub use objects::fsck_report;
 
 use std::sync::{Arc, OnceLock};
 
@@ -108,6 +111,7 @@ pub(crate) fn spawn(
         .route("/v1/meta", get(status::meta))
         .route("/v1/objects", get(objects::list))
         .route("/v1/objects/locate", get(objects::locate))
+        .route("/v1/objects/fsck", get(objects::fsck))
         .route("/v1/sinks", get(sinks::list).post(sinks::create))
         .route("/v1/sinks/{name}", get(sinks::describe).delete(sinks::delete))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; see /v1/status"))

@@ -1,6 +1,7 @@
 //! Objects as metadata knows them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -69,6 +70,10 @@ pub(crate) async fn locate(
         .ok_or_else(|| missing(format!("{} has no partition {}", place.topic, place.partition)))?;
     let stream = id.stream(StreamKind::Data);
     let index = parts.ctx.meta.stream_index(stream, place.offset, 1).await.map_err(unavailable)?;
+    let bounds = parts.ctx.storage.bounds(stream);
+    let durable_end = bounds.map(|bounds| bounds.durable_end);
+    let in_log = place.offset >= index.committed_end;
+    let lost = index.lost.iter().find(|(start, end)| (*start..*end).contains(&place.offset));
     let range =
         index.objects.first().filter(|range| (range.start..range.end).contains(&place.offset));
     Ok(Json(json!({
@@ -77,11 +82,19 @@ pub(crate) async fn locate(
         "offset": place.offset,
         "log_start": index.start,
         "committed_end": index.committed_end,
+        "durable_end": durable_end,
         "in": match range {
             Some(_) => "object",
-            None if place.offset >= index.committed_end => "wal",
+            None if lost.is_some() => "lost",
+            None if in_log && durable_end.is_none_or(|end| place.offset < end) => "wal",
+            None if in_log => "not yet written",
             None => "nothing",
         },
+        "wal": in_log.then(|| json!({
+            "start": index.committed_end,
+            "end": durable_end,
+        })),
+        "lost": lost.map(|(start, end)| json!({ "start": start, "end": end })),
         "object": range.map(|range| json!({
             "object": range.object.0,
             "key": storage::data_key(&parts.prefix, range.object).to_string(),
@@ -91,4 +104,46 @@ pub(crate) async fn locate(
             "records": range.records,
         })),
     })))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Fsck {
+    grace_ms: Option<u64>,
+    quick: Option<bool>,
+}
+
+/// Compares the bucket with metadata.
+pub(crate) async fn fsck(
+    State(shared): State<Arc<Shared>>,
+    Query(asked): Query<Fsck>,
+) -> Result<Json<Value>, Problem> {
+    let parts = shared.parts()?;
+    let image = parts.ctx.meta.image();
+    let options = storage::FsckOptions {
+        grace: Duration::from_millis(asked.grace_ms.unwrap_or(3_600_000)),
+        now_ms: parts.ctx.clock.now_ms(),
+        incarnation: image.cluster.as_ref().map_or(0, |cluster| cluster.incarnation),
+        read_indexes: !asked.quick.unwrap_or(false),
+        requests_max: 4,
+    };
+    let report = storage::fsck(&parts.store, &parts.prefix, &parts.ctx.meta, &options).await;
+    Ok(Json(fsck_report(&report.map_err(unavailable)?)))
+}
+
+/// What `sluice object fsck` prints.
+#[must_use]
+pub fn fsck_report(report: &storage::FsckReport) -> Value {
+    json!({
+        "objects": report.objects,
+        "bytes": report.bytes,
+        "pending": report.pending,
+        "pending_bytes": report.pending_bytes,
+        "left_behind": report.left_behind,
+        "streams": report.streams,
+        "ranges": report.ranges,
+        "findings_total": report.findings_total,
+        "findings": report.findings.iter().map(|one| json!({
+            "kind": one.kind, "place": one.place, "detail": one.detail,
+        })).collect::<Vec<_>>(),
+    })
 }

@@ -12,6 +12,7 @@
 //! | cleaner ([`partition::Cleaner::run`]): retention, compaction | [`Running`] | until shutdown |
 //! | Kafka listener and its connections | [`Running`] | from ready until drained |
 //! | watch over the object store | [`Running`] | from ready until shutdown |
+//! | keeper of metadata snapshots | [`Running`] | until shutdown |
 //! | HTTP | [`Running`] | from before ready until everything else has ended |
 
 mod address;
@@ -38,6 +39,7 @@ use crate::place::{DataDir, PlaceError};
 use crate::server;
 use identity::{Identity, Wanted};
 use rooms::Parts;
+pub(crate) use rooms::end_process;
 pub use store::{OpenStore, open_local, open_url};
 
 /// Longest that shutdown waits for HTTP requests in flight.
@@ -60,6 +62,8 @@ impl Exit {
     /// A write or sync of the log or of metadata failed, or this broker was fenced: only the next start's recovery may
     /// decide what the log holds.
     pub const WRITE_FAILED: Exit = Exit(70);
+    /// The cluster was rebuilt from its bucket meanwhile: this process belongs to its former life.
+    pub const FENCED: Exit = Exit(71);
 }
 
 /// Why a broker does not start. One sentence each, with the remedy.
@@ -109,9 +113,12 @@ pub enum StartError {
         /// The incarnation found.
         incarnation: u16,
     },
+    /// A rebuild from the bucket.
+    #[error("{0}")]
+    Rebuild(String),
     /// The metadata store is empty in a directory that belongs to a cluster.
     #[error(
-        "the metadata directory is empty although this data directory belongs to cluster {cluster}; put meta/ back, or keep this data directory aside and start with a new one"
+        "the metadata directory is empty although this data directory belongs to cluster {cluster}; put meta/ back, or keep this data directory aside and restore the cluster from its bucket with `sluice meta rebuild`"
     )]
     MetaEmpty {
         /// The cluster.
@@ -125,7 +132,17 @@ pub enum StartError {
     Refused(meta::Reject),
     /// Log and streams.
     #[error("{0}")]
-    Storage(#[from] storage::OpenError),
+    Storage(storage::OpenError),
+    /// The log's directory was emptied, or it is another one's.
+    #[error("{source}, or declare log {wal} lost: `sluice broker wal-lost {wal} --data-dir {}` says what that costs and begins a new one", data_dir.display())]
+    WalGone {
+        /// What recovery says.
+        source: storage::OpenError,
+        /// The log that metadata knows.
+        wal: common::WalId,
+        /// The data directory.
+        data_dir: std::path::PathBuf,
+    },
     /// The system.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -154,6 +171,7 @@ pub struct Running {
     follower: Task<()>,
     store_watch: Task<()>,
     cleaner: Task<()>,
+    keeper: Task<()>,
     http_task: Task<()>,
     meta_thread: MetaThread,
     _place: DataDir,
@@ -214,6 +232,9 @@ async fn open(
     let http_task = http::spawn(http_listener, Arc::clone(&http_shared), stop);
     let around = store::Around { clock: &parts.clock, rng: &parts.rng, registry: &parts.registry };
     let store = store::open(&settings.store, &place, &around)?;
+    if settings.store.object_store.is_none() {
+        remove_staged(place.path().join("objects"), &parts.clock);
+    }
     let (meta, thread) = rooms::start_meta(&place, parts).await?;
     *meta_thread = Some(thread);
     let wanted = Wanted { node: parts.node, host: &advertised.0, port: advertised.1 };
@@ -234,6 +255,21 @@ async fn open(
         identity,
         storage,
     })
+}
+
+/// Removes what interrupted puts have left in the local store, beside the start.
+fn remove_staged(objects: std::path::PathBuf, clock: &common::Clock) {
+    let now = u64::try_from(clock.now_ms()).unwrap_or(0);
+    let before = std::time::UNIX_EPOCH + Duration::from_millis(now);
+    let walk = move || {
+        let removed = DataDir::remove_staged(&objects, before);
+        if removed > 0 {
+            info!(removed, "staged files of interrupted puts are gone");
+        }
+    };
+    if let Err(error) = common::threads::spawn("staged", walk) {
+        warn!(%error, "staged files of interrupted puts stay");
+    }
 }
 
 /// Opens the data directory. The lock of a process that was killed may outlive it for a moment, while the kernel ends its
@@ -263,6 +299,7 @@ fn serve(
     let groups = rooms::start_groups(settings, &parts, &meta, &storage, &partitions);
     let sinks =
         rooms::start_sinks(settings, &parts, &store, &partitions, &storage, &meta, &identity);
+    let keeper = rooms::start_keeper(settings, &parts, &store, &storage, &meta, &identity);
     let ctx = Arc::new(Context {
         settings: Arc::clone(settings),
         clock: parts.clock.clone(),
@@ -306,6 +343,7 @@ fn serve(
         follower,
         store_watch,
         cleaner,
+        keeper,
         http_task: opened.http_task,
         meta_thread,
         _place: place,
@@ -345,6 +383,9 @@ impl Running {
         }
         if let Err(error) = self.cleaner.await {
             warn!(%error, "the cleaner ended badly");
+        }
+        if let Err(error) = self.keeper.await {
+            warn!(%error, "the keeper of metadata snapshots ended badly");
         }
         self.ctx.groups.close().await;
         self.sinks.close().await;

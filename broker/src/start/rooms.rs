@@ -52,7 +52,7 @@ impl Parts {
 
 /// Ends the process at once: after a failed write nothing may be acknowledged any more, and only recovery at the next
 /// start may decide what the log holds.
-fn end_process(line: &str) {
+pub(crate) fn end_process(line: &str) {
     static ENDING: AtomicBool = AtomicBool::new(false);
     if !ENDING.swap(true, Ordering::SeqCst) {
         eprintln!(
@@ -108,8 +108,11 @@ pub(super) async fn open_storage(
         compaction_object_bytes_max: settings.compaction.object_size_max.0,
         // A store takes 10,000 parts of an object: enough for any size at 5 MiB a part.
         compaction_part_bytes: (memory / 8).clamp(5 << 20, 64 << 20),
+        delete_delay: settings.upkeep.delete_delay.0,
+        delete_needs_snapshot: true,
         ..storage::Options::default()
     };
+    options.sweep_interval = options.sweep_interval.min(options.delete_delay);
     if let Some(size) = settings.wal.size_max {
         options.wal.capacity_max = size.0;
     }
@@ -126,7 +129,50 @@ pub(super) async fn open_storage(
         wal: identity.wal,
         on_fatal: Arc::clone(&parts.on_fatal),
     };
-    Ok(storage::Storage::open(deps, options).await?)
+    storage::Storage::open(deps, options).await.map_err(|error| {
+        use storage::OpenError::Recover;
+        use wal::RecoverError::{Foreign, Missing};
+        match error {
+            error @ Recover(Missing { .. } | Foreign { .. }) => StartError::WalGone {
+                source: error,
+                wal: identity.wal,
+                data_dir: place.path().to_owned(),
+            },
+            error => StartError::Storage(error),
+        }
+    })
+}
+
+pub(super) fn start_keeper(
+    settings: &Settings,
+    parts: &Parts,
+    store: &OpenStore,
+    storage: &storage::Storage,
+    meta: &meta::Handle,
+    identity: &Identity,
+) -> Task<()> {
+    let interval = settings.upkeep.snapshot_interval.0;
+    let defaults = storage::KeeperOptions::default();
+    let spacing = defaults.spacing.min(interval);
+    let options = storage::KeeperOptions { interval, spacing, ..defaults };
+    let storage = storage.clone();
+    let deps = storage::KeeperDeps {
+        clock: parts.clock.clone(),
+        rng: parts.rng.fork(),
+        store: Arc::clone(&store.store),
+        prefix: identity.prefix.clone(),
+        meta: meta.clone(),
+        on_floor: Arc::new(move |time_ms| storage.set_delete_floor(time_ms)),
+        registry: parts.registry.clone(),
+        on_fenced: Arc::new(end_fenced),
+    };
+    tokio::spawn(storage::SnapshotKeeper::new(deps, options).run(parts.shutdown.clone()))
+}
+
+/// Ends the process of a former life of the cluster: what it acknowledges from now on nobody will ever see.
+fn end_fenced(line: &str) {
+    eprintln!("sluice: {line}; keep this data directory aside");
+    std::process::exit(Exit::FENCED.0);
 }
 
 /// The follower of the image, and the cleaner.

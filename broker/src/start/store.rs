@@ -56,12 +56,7 @@ pub(super) fn open(
     around: &Around<'_>,
 ) -> Result<OpenStore, StartError> {
     match &settings.object_store {
-        Some(url) => {
-            let (s3, prefix) = s3(settings, url)?;
-            let store: Arc<dyn ObjectStore> = s3.clone();
-            let open = wrapped(store, prefix, url.clone(), RemoteOptions::default(), around);
-            Ok(OpenStore { s3: Some(s3), ..open })
-        }
+        Some(url) => url_around(settings, url, around),
         None => local(&place.objects()?, around),
     }
 }
@@ -109,22 +104,30 @@ fn local(path: &std::path::Path, around: &Around<'_>) -> Result<OpenStore, Start
     Ok(wrapped(Arc::new(local), Path::default(), name, options, around))
 }
 
-/// Opens `s3://bucket/prefix`; endpoint, region and credentials come from the settings, else from the usual AWS
-/// variables.
+/// Opens `s3://bucket/prefix`, or `file:///path`, a directory that is there. Endpoint, region and credentials come from
+/// the settings, else from the usual AWS variables.
 ///
 /// # Errors
 /// One sentence with the remedy.
 pub fn open_url(settings: &Store, url: &str) -> Result<OpenStore, StartError> {
+    alone(|around| url_around(settings, url, around))
+}
+
+fn url_around(settings: &Store, url: &str, around: &Around<'_>) -> Result<OpenStore, StartError> {
+    if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        return local(std::path::Path::new(path), around);
+    }
     let (s3, prefix) = s3(settings, url)?;
-    let name = url.to_owned();
-    Ok(alone(|around| wrapped(s3, prefix, name, RemoteOptions::default(), around)))
+    let store: Arc<dyn ObjectStore> = s3.clone();
+    let open = wrapped(store, prefix, url.to_owned(), RemoteOptions::default(), around);
+    Ok(OpenStore { s3: Some(s3), ..open })
 }
 
 /// A client without retries of its own: [`Remote`] makes them, within one budget.
 pub(super) fn s3(settings: &Store, url: &str) -> Result<(Arc<AmazonS3>, Path), StartError> {
     let refused = |reason: String| StartError::Store { store: url.to_owned(), reason };
     let Some(rest) = url.strip_prefix("s3://") else {
-        return Err(refused("write s3://bucket/prefix".to_owned()));
+        return Err(refused("write s3://bucket/prefix or file:///path".to_owned()));
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {

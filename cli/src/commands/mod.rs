@@ -1,12 +1,14 @@
 //! One file per noun.
 
 pub mod bench;
+mod broker;
 pub mod completions;
 pub mod config;
 mod group;
 pub mod meta;
 mod object;
 mod object_dump;
+mod object_fsck;
 pub mod serve;
 mod sink;
 mod topic;
@@ -17,7 +19,7 @@ mod wal_dump;
 use std::future::Future;
 use std::process::ExitCode;
 
-use crate::args::{Command, Meta};
+use crate::args::{Command, Meta, Object};
 use crate::output::{Failure, Output};
 
 /// Runs a client command on a small runtime.
@@ -39,7 +41,15 @@ pub async fn client(command: Command, out: &Output) -> Result<ExitCode, Failure>
         Command::Group(command) => group::run(command, out).await?,
         Command::Sink(command) => return sink::run(command, out).await,
         Command::Wal(command) => wal::run(command, out).await?,
+        Command::Object(Object::Fsck { grace, quick, data_dir, object_store, at }) => {
+            let flags = object_fsck::Flags { grace, quick, data_dir, object_store };
+            return object_fsck::run(&flags, &at, out).await;
+        }
         Command::Object(command) => object::run(command, out).await?,
+        Command::Broker(command) => return broker::run(command, out).await,
+        Command::Meta(Meta::Rebuild { object_store, cluster, data_dir }) => {
+            return meta::rebuild(&object_store, cluster, data_dir, out).await;
+        }
         Command::Meta(Meta::Status { at }) => meta::status(&at, out).await?,
         Command::Meta(Meta::Dump(dump)) => return meta::dump(&dump, out),
         Command::Serve(serve) => return serve::run(serve),

@@ -20,18 +20,26 @@ pub async fn run(command: Object, out: &Output) -> anyhow::Result<()> {
                 out.json(&found);
                 return Ok(());
             }
-            let object = &found["object"];
-            out.document(&json!({
+            let place = ["object", "lost", "wal"].map(|name| &found[name]);
+            let place = place.into_iter().find(|place| place.is_object()).unwrap_or(&Value::Null);
+            let covers =
+                place.is_object().then(|| format!("[{}, {})", place["start"], place["end"]));
+            let mut shown = json!({
                 "in": found["in"],
-                "object": object["object"],
-                "key": object["key"],
-                "covers": format!("[{}, {})", object["start"], object["end"]),
-                "committed_end": found["committed_end"],
+                "covers": covers,
                 "log_start": found["log_start"],
-            }));
+                "committed_end": found["committed_end"],
+                "durable_end": found["durable_end"],
+            });
+            if found["object"].is_object() {
+                shown["object"] = found["object"]["object"].clone();
+                shown["key"] = found["object"]["key"].clone();
+            }
+            out.document(&shown);
             Ok(())
         }
         Object::Dump { key, store } => dump(&key, &store, out).await,
+        Object::Fsck { .. } => unreachable!("has an exit code of its own"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! so the driver runs on a thread of its own.
 
 mod options;
+mod snapshot;
 mod store;
 
 #[cfg(test)]

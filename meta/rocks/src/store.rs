@@ -1,16 +1,18 @@
 //! [`MetaStore`] over RocksDB.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, ready};
-use meta::{Batch, Change, MetaStore, Pair, Space, StoreError};
+use meta::{Batch, Change, Frozen, MetaStore, Pair, Space, StoreError};
 use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::options::{LOG, STATE, database, families};
+use crate::snapshot::Snapshot;
 
 /// A metadata store in a directory.
 pub struct RocksStore {
-    db: DB,
+    db: Arc<DB>,
     read_only: bool,
 }
 
@@ -21,7 +23,10 @@ impl RocksStore {
     /// When the directory cannot be used, is open in another process, or holds damage.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let db = DB::open_cf_descriptors(&database(), directory, families());
-        Ok(Self { db: db.map_err(|error| open_error(directory, &error))?, read_only: false })
+        Ok(Self {
+            db: Arc::new(db.map_err(|error| open_error(directory, &error))?),
+            read_only: false,
+        })
     }
 
     /// Opens the store for reading, also beside a broker that has it open. Sees what the files held at this moment.
@@ -33,7 +38,10 @@ impl RocksStore {
         options.create_if_missing(false);
         options.create_missing_column_families(false);
         let db = DB::open_cf_descriptors_read_only(&options, directory, families(), false);
-        Ok(Self { db: db.map_err(|error| open_error(directory, &error))?, read_only: true })
+        Ok(Self {
+            db: Arc::new(db.map_err(|error| open_error(directory, &error))?),
+            read_only: true,
+        })
     }
 
     fn family(&self, space: Space) -> &ColumnFamily {
@@ -112,6 +120,10 @@ impl MetaStore for RocksStore {
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
         self.pairs(space, (start, end), limit, IteratorMode::End)
+    }
+
+    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError> {
+        Ok(Box::new(Snapshot::take(&self.db)?))
     }
 
     fn write(&mut self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -22,6 +22,7 @@ pub(super) fn bootstrap(state: &mut Overlay<'_>, command: &Bootstrap) -> Outcome
                 cluster_id: command.cluster_id.clone(),
                 incarnation: command.incarnation,
                 feature_level: command.feature_level,
+                rebuilding: false,
             };
             state.put(keys::cluster(), &cluster);
             Ok(Reply::Bootstrapped { incarnation })

@@ -167,7 +167,11 @@ fn check_range(
 
 /// Adds one checked range to its stream. True when the object now holds a live range of it: one that lies below the log
 /// start is passed over.
-fn take(state: &mut Overlay<'_>, object: ObjectId, range: &StreamRange) -> Outcome<bool> {
+pub(super) fn take(
+    state: &mut Overlay<'_>,
+    object: ObjectId,
+    range: &StreamRange,
+) -> Outcome<bool> {
     let stream = range.stream().ok_or(Broken::StreamKind(range.kind))?;
     let key = keys::stream(stream);
     let mut record: record::Stream = state.load(&key)?.unwrap_or_default();

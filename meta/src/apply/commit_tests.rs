@@ -179,8 +179,7 @@ fn an_expired_id_leaves_a_tombstone_for_a_day() {
     let command = expire(&world);
     assert_eq!(world.run(command), Reply::ObjectsExpired { objects: vec![object], more: false });
     assert_eq!(rejected(world.run(round.clone())), Reject::ObjectExpired(object));
-    let deletable =
-        |world: &World| crate::facts::deletable(&world.state, world.now_ms, 10).expect("readable");
+    let deletable = |world: &World| world.due();
     for _ in 0..24 {
         assert_eq!(deletable(&world), [object], "its delete comes up again");
         let command = ObjectsDeleted { objects: vec![object.0], now_ms: world.now_ms };

@@ -9,6 +9,7 @@ mod commit;
 mod configs;
 mod objects;
 mod ownership;
+mod rebuild;
 mod sinks;
 mod streams;
 mod swap;
@@ -21,6 +22,8 @@ mod commit_tests;
 mod model_tests;
 #[cfg(test)]
 mod ownership_tests;
+#[cfg(test)]
+mod rebuild_tests;
 #[cfg(test)]
 mod swap_tests;
 #[cfg(test)]
@@ -83,6 +86,9 @@ fn dispatch(state: &mut Overlay<'_>, command: Option<&Command>) -> Outcome {
         return cluster::bootstrap(state, command);
     }
     let cluster: record::Cluster = state.load(&keys::cluster())?.ok_or(Reject::NotBootstrapped)?;
+    if cluster.rebuilding {
+        return rebuild::dispatch(state, cluster, command);
+    }
     match command {
         Command::Bootstrap(_) => unreachable!("handled above"),
         Command::StartNode(command) => cluster::start_node(state, command),
@@ -110,6 +116,8 @@ fn dispatch(state: &mut Overlay<'_>, command: Option<&Command>) -> Outcome {
         Command::SwapRanges(command) => swap::swap_ranges(state, command),
         Command::AdvanceRetention(command) => cleaning::advance_retention(state, command),
         Command::SetCleaning(command) => cleaning::set_cleaning(state, command),
+        Command::BeginRebuild(command) => rebuild::begin(state, cluster, command),
+        Command::AdoptObject(_) | Command::FinishRebuild(_) => Err(Reject::NotRebuilding.into()),
     }
 }
 

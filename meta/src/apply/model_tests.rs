@@ -182,8 +182,7 @@ impl Life {
     /// Deletes in the store what is due; only objects without a live range may come up.
     fn forget(&mut self) {
         self.world.now_ms += 30_000;
-        let due =
-            crate::facts::deletable(&self.world.state, self.world.now_ms, 100).expect("readable");
+        let due = self.world.due();
         for id in &due {
             assert!(!self.live(*id), "object {id} is live and due to be deleted");
             self.met("deleted");

@@ -20,8 +20,6 @@ use crate::view::{Load, Overlay, View, bad_key, read};
 pub(super) const RELEASE_MAX: usize = 4096;
 /// Ranges of the backlog released by the way of each commit.
 pub(super) const RELEASE_BY_THE_WAY: usize = 64;
-/// A released object is deleted so much later, so that readers with an old index can finish.
-const DELETE_DELAY_MS: i64 = 60_000;
 /// The delete of an expired object is repeated for so long: a put may still have been under way.
 const TOMBSTONE_MS: i64 = 24 * 3_600_000;
 /// Time between two such deletes.
@@ -129,7 +127,8 @@ pub(super) fn settle_live(
     }
     object.set_state(ObjectState::Released);
     object.at_ms = now_ms;
-    object.due_ms = now_ms.saturating_add(DELETE_DELAY_MS);
+    // The broker that deletes it adds the delay that readers need.
+    object.due_ms = now_ms;
     queue_deletion(state, id, &object);
 }
 

@@ -99,7 +99,11 @@ pub(super) fn close(state: &mut Overlay<'_>, id: WalId, wal: &mut record::Wal) -
 }
 
 /// Names the lost range of one stream and moves its committed end behind it.
-fn lose(state: &mut Overlay<'_>, partition: PartitionId, kind: StreamKind) -> Outcome<LostRange> {
+pub(super) fn lose(
+    state: &mut Overlay<'_>,
+    partition: PartitionId,
+    kind: StreamKind,
+) -> Outcome<LostRange> {
     let stream = partition.stream(kind);
     let key = keys::stream(stream);
     let mut record: record::Stream = state.load(&key)?.unwrap_or_default();

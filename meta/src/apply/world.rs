@@ -130,6 +130,12 @@ impl World {
         (object, self.run(round))
     }
 
+    /// Objects whose delete in the store is due.
+    pub fn due(&self) -> Vec<ObjectId> {
+        let due = facts::deletions(&self.state, None, self.now_ms, 100).expect("readable");
+        due.into_iter().map(|one| one.object).collect()
+    }
+
     pub fn wal(&self, wal: u64) -> WalFacts {
         facts::wal(&self.state, common::WalId(wal)).expect("readable").expect("a log")
     }

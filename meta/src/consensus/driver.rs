@@ -220,7 +220,7 @@ impl Driver {
                 Event::Tick => self.tick(),
                 Event::Message(bytes) => self.step(&bytes),
                 Event::Proposal(proposal) => self.take_proposals(proposal),
-                Event::Read(read) => read(&StoreView(&*self.store)),
+                Event::Read(read) => read(&*self.store),
             }
             self.settle().await?;
         }

@@ -61,7 +61,7 @@ pub fn checksum(view: &dyn View) -> Result<u32, ViewError> {
 
 fn each(view: &dyn View, mut body: impl FnMut(&[u8], &[u8])) -> Result<(), ViewError> {
     // Tags rise, so pages of one tag after the other are the order of keys.
-    for first in tag::CLUSTER..=tag::RELEASE {
+    for first in tag::CLUSTER..=tag::LAST {
         view.each(vec![first], |key, value| {
             body(key, value);
             Ok(())
@@ -77,7 +77,7 @@ fn sum(pairs: &[DumpPair]) -> u32 {
     crc.finish()
 }
 
-fn add(crc: &mut Crc32c, key: &[u8], value: &[u8]) {
+pub(crate) fn add(crc: &mut Crc32c, key: &[u8], value: &[u8]) {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
     crc.update(&length(key));
     crc.update(key);

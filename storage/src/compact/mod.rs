@@ -20,7 +20,7 @@ mod plan;
 mod source;
 mod task;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -40,6 +40,8 @@ impl Output {
         (first, end): (Lsn, Lsn),
     ) -> Result<Self, CompactError> {
         let (object, until) = compactor.register().await?;
+        // Told apart from an upload round: a rebuild from the bucket goes by the rounds.
+        let kind = if kind == Kind::StreamSet { Kind::Merged } else { kind };
         let header = Header {
             kind,
             store: 0,

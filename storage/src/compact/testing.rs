@@ -30,12 +30,12 @@ use crate::streams::Table;
 use crate::tail::Tail;
 
 /// Base offset, span, count and payload of an entry.
-pub(super) type Plain = (i64, u64, u64, Bytes);
+pub(crate) type Plain = (i64, u64, u64, Bytes);
 
 /// The gap before an entry, its span and its payload.
-pub(super) type Spaced = (i64, u64, Bytes);
+pub(crate) type Spaced = (i64, u64, Bytes);
 
-pub(super) struct World {
+pub(crate) struct World {
     pub memory: MemoryStore,
     pub meta: meta::Handle,
     pub store: Arc<dyn ObjectStore>,
@@ -56,7 +56,7 @@ impl Drop for World {
     }
 }
 
-pub(super) fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         compaction_part_bytes: 2048,
         compaction_bytes_per_second: u64::MAX,
@@ -64,7 +64,7 @@ pub(super) fn options() -> Options {
     }
 }
 
-pub(super) fn core(clock: &Clock) -> Arc<Core> {
+pub(crate) fn core(clock: &Clock) -> Arc<Core> {
     let budget = Budget::new(64 << 20);
     Arc::new(Core {
         table: Table::default(),
@@ -288,19 +288,19 @@ impl World {
     /// Deletes what metadata has released, as the sweeper does. How many objects went.
     pub async fn sweep(&self) -> usize {
         let now_ms = self.clock.now_ms();
-        let due = self.meta.deletable(now_ms, 10_000).await.expect("answers");
-        for id in &due {
-            let gone = self.store.delete(&data_key(&Path::from("test"), *id)).await;
+        let due = self.meta.deletions(None, now_ms, 10_000).await.expect("answers");
+        for one in &due {
+            let gone = self.store.delete(&data_key(&Path::from("test"), one.object)).await;
             assert!(matches!(gone, Ok(()) | Err(object_store::Error::NotFound { .. })), "{gone:?}");
         }
-        let objects = due.iter().map(|id| id.0).collect();
+        let objects = due.iter().map(|one| one.object.0).collect();
         let command = meta::command::ObjectsDeleted { objects, now_ms };
         self.meta.propose(command).await.expect("answers");
         due.len()
     }
 }
 
-pub(super) fn entry(base_offset: i64, span: u64, payload: Bytes, epoch: StreamEpoch) -> EntryPart {
+pub(crate) fn entry(base_offset: i64, span: u64, payload: Bytes, epoch: StreamEpoch) -> EntryPart {
     let meta = EntryMeta {
         base_offset,
         span,

@@ -30,6 +30,8 @@ pub enum Kind {
     StreamSet = 1,
     /// Blocks of one stream: the output of compaction.
     Stream = 2,
+    /// Blocks of several streams, the output of compaction: unlike a round it need not hold all that its LSNs span.
+    Merged = 3,
 }
 
 /// How the payload of a block is stored.
@@ -42,7 +44,7 @@ pub enum Codec {
 
 impl Kind {
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::StreamSet, Self::Stream].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::StreamSet, Self::Stream, Self::Merged].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

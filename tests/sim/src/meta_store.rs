@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{Rng, crc32c};
 use futures::future::BoxFuture;
-use meta::{Batch, Change, MetaStore, Pair, Space, StoreError, View};
+use meta::{Batch, Change, Frozen, MetaStore, Pair, Space, StoreError, View};
 use parking_lot::Mutex;
 
 use crate::trigger::{self, Trigger};
@@ -220,6 +220,10 @@ impl MetaStore for SimMetaStore {
     ) -> Result<Vec<Pair>, StoreError> {
         let found = View::scan_back(self.maps.map(space), start, end, limit);
         found.map_err(|error| StoreError::new("read", error))
+    }
+
+    fn freeze(&self) -> Result<Box<dyn Frozen>, StoreError> {
+        Ok(Box::new(self.maps.state.clone()))
     }
 
     fn write(&mut self, batch: Batch, sync: bool) -> BoxFuture<'_, Result<(), StoreError>> {

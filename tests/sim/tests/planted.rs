@@ -28,6 +28,7 @@ const BUGS: &[(&str, World)] = &[
     ("trim-before-durable", engine),
     ("compaction-bound", engine),
     ("revive-behind-cut", engine),
+    ("early-delete", engine),
 ];
 
 fn finds(bug: &'static str, world: World) -> Result<String, String> {

@@ -88,7 +88,7 @@ pub const TABLE: &[Edge] = &[
     // Rewrites, their swaps, and what is deleted behind them.
     world("rewrite.done", "a part of a stream moves into new objects"),
     world("rewrite.given.up", "a rewrite is given up: store down, wrong bytes, a lost race"),
-    world("object.deleted", "a released or expired object is deleted"),
+    world("storage.sweep.deleted", "point: a released or expired object is deleted"),
     world("swap.refused.log.epoch", "refused: the log was opened again since"),
     world("swap.refused.stream.epoch", "refused: another owner"),
     world("swap.refused.partition", "refused: the partition is deleted"),

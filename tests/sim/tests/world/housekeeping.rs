@@ -1,15 +1,11 @@
-//! What goes on behind the clients: ranges are rewritten, released objects are deleted, and swaps that must be refused are.
+//! What goes on behind the clients: ranges are rewritten, and swaps that must be refused are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{PartitionId, StreamKind};
-use meta::command::{
-    ExpireObjects, NewObject, ObjectFacts, ObjectsDeleted, RegisterObject, SwapOutput, SwapRanges,
-    SwapStream,
-};
+use meta::command::{NewObject, ObjectFacts, RegisterObject, SwapOutput, SwapRanges, SwapStream};
 use meta::{Reject, Reply};
-use object_store::ObjectStoreExt;
 use sim::edges;
 use storage::{CompactError, Digest, Entry, Filter, Verdict};
 
@@ -67,31 +63,6 @@ pub async fn rewrite_now_and_then(env: Env, meta: meta::Handle, partitions: Vec<
                 edges::met("rewrite.given.up");
             }
         }
-    }
-}
-
-/// Expires ids and deletes what metadata has given up, as a broker's sweep does.
-pub async fn sweep_now_and_then(env: Env, meta: meta::Handle) {
-    let inner = env.store.inner().clone();
-    while !env.is_over() {
-        tokio::time::sleep(Duration::from_millis(200 + env.rng.below(400))).await;
-        let expire = ExpireObjects { now_ms: env.clock.now_ms(), objects_max: 100 };
-        if meta.propose(expire).await.is_err() {
-            continue;
-        }
-        let Ok(objects) = meta.deletable(env.clock.now_ms(), 100).await else { continue };
-        if objects.is_empty() || env.is_over() || env.store.is_out() {
-            continue;
-        }
-        for object in &objects {
-            let key = storage::data_key(&"p/cluster".into(), *object);
-            if inner.delete(&key).await.is_ok() {
-                edges::met("object.deleted");
-            }
-        }
-        let objects = objects.iter().map(|object| object.0).collect();
-        let now_ms = env.clock.now_ms();
-        let _unanswered = meta.propose(ObjectsDeleted { objects, now_ms }).await;
     }
 }
 

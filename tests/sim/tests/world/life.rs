@@ -74,6 +74,8 @@ fn storage_options(rng: &Rng) -> storage::Options {
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(200),
         close_timeout: Duration::from_secs(2),
+        sweep_interval: Duration::from_millis(200),
+        delete_delay: Duration::from_millis(300),
         ..storage::Options::default()
     }
 }

@@ -373,8 +373,6 @@ impl World {
         let ids = life.opened.iter().map(|partition| partition.id()).collect();
         let meta = life.meta.clone();
         tokio::spawn(housekeeping::rewrite_now_and_then(rewrites, meta, ids));
-        let sweep = Env { rng: env.rng.fork(), ..env.clone() };
-        tokio::spawn(housekeeping::sweep_now_and_then(sweep, life.meta.clone()));
         let topic = Env { rng: env.rng.fork(), ..env.clone() };
         let (meta, partitions) = (life.meta.clone(), life.partitions.clone());
         let early = self.met.deleted_early.clone();
