@@ -144,6 +144,55 @@ def test_stores_and_directories_that_cannot_be_used_are_refused(place, minio):
     assert "/proc/sluice" in unwritable.tail(3), unwritable.tail()
 
 
+def signed(minio, method, path, query, body=b""):
+    """One request to MinIO under AWS Signature Version 4."""
+    import base64
+    import datetime
+    import hashlib
+    import hmac
+    import urllib.request
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    day, stamp = now.strftime("%Y%m%d"), now.strftime("%Y%m%dT%H%M%SZ")
+    host, digest = f"127.0.0.1:{minio.port}", hashlib.sha256(body).hexdigest()
+    names = "host;x-amz-content-sha256;x-amz-date"
+    request = "\n".join([
+        method, path, query, f"host:{host}", f"x-amz-content-sha256:{digest}", f"x-amz-date:{stamp}", "", names, digest])
+    scope = f"{day}/us-east-1/s3/aws4_request"
+    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()])
+    key = ("AWS4" + minio.secret).encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    headers = {
+        "Content-MD5": base64.b64encode(hashlib.md5(body).digest()).decode(), "x-amz-content-sha256": digest, "x-amz-date": stamp,
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={minio.user}/{scope}, SignedHeaders={names}, Signature={signature}",
+    }
+    url = f"http://{host}{path}?{query}"
+    return urllib.request.urlopen(
+        urllib.request.Request(url, method=method, data=body or None, headers=headers), timeout=20).read()
+
+
+def test_a_rule_that_expires_the_log_is_found_at_start(place, minio):
+    rules = (
+        "<LifecycleConfiguration><Rule><ID>clean-up</ID><Filter><Prefix>ruled/</Prefix></Filter><Status>Enabled</Status>"
+        "<Expiration><Days>30</Days></Expiration></Rule><Rule><ID>elsewhere</ID><Filter><Prefix>other/</Prefix></Filter>"
+        "<Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule></LifecycleConfiguration>"
+    ).encode()
+    signed(minio, "PUT", f"/{minio.bucket}", "lifecycle=", rules)
+    try:
+        for prefix, found in [("ruled/x", 1), ("free", 0)]:
+            broker = harness.Broker(place / prefix, environment=minio.environment, store=f"s3://{minio.bucket}/{prefix}")
+            broker.start()
+            assert broker.metrics()["sluice_broker_bucket_rules_harmful"] == found
+            log = broker.log_path.read_text(errors="replace")
+            assert ("clean-up" in log and "data will be lost" in log) == bool(found), broker.tail()
+            assert "elsewhere" not in log
+            assert broker.stop() == 0
+    finally:
+        signed(minio, "DELETE", f"/{minio.bucket}", "lifecycle=")
+
+
 def tamper(name, files, manifests):
     """Changes the bucket as a careless or hostile hand would. Returns a word that the findings must hold."""
     first, second = files[0], files[1]

@@ -60,3 +60,12 @@ install_minio() {
     GOBIN=$PEERS/minio GOFLAGS=-trimpath go install "github.com/minio/minio@$version"
     echo "$version" > "$stamp"
 }
+
+install_toxiproxy() {
+    local version=v2.5.0 stamp=$PEERS/toxiproxy/.stamp
+    fresh "$stamp" "$version" && return 0
+    need_tool go golang-go
+    mkdir -p "$PEERS/toxiproxy"
+    GOBIN=$PEERS/toxiproxy GOFLAGS=-trimpath go install "github.com/Shopify/toxiproxy/v2/cmd/server@$version"
+    echo "$version" > "$stamp"
+}
