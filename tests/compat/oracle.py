@@ -62,6 +62,19 @@ def run(bootstrap, versions, only=None, say=None, pause=0.0):
     return found
 
 
+def written(versions, found):
+    """The file: one line an answer, so that a change of an answer is a change of a line."""
+    def line(value):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    lines = [f'{{"kafka":{line(kafka.VERSION)},"captured":{line(time.strftime("%Y-%m-%d"))},']
+    lines.append(f'"versions":{line({str(key): list(pair) for key, pair in sorted(versions.items())})},"scenarios":{{')
+    for number, (name, steps) in enumerate(sorted(found.items())):
+        lines.append(f"{line(name)}:[")
+        lines += [line(step) + ("," if step is not steps[-1] else "") for step in steps]
+        lines.append("]," if number + 1 < len(found) else "]")
+    return "\n".join([*lines, "}}", ""])
+
+
 def main():
     place = pathlib.Path(tempfile.mkdtemp(prefix="sluice-oracle-"))
     broker = kafka.Kafka(place / "kafka")
@@ -76,10 +89,7 @@ def main():
     if sys.argv[1:]:
         known = json.loads(FILE.read_text())
         found = {**known["scenarios"], **found}
-    FILE.write_text(json.dumps({
-        "kafka": kafka.VERSION, "captured": time.strftime("%Y-%m-%d"),
-        "versions": {str(key): list(pair) for key, pair in sorted(versions.items())}, "scenarios": found,
-    }, indent=0, sort_keys=True) + "\n")
+    FILE.write_text(written(versions, found))
     print(f"{sum(len(steps) for steps in found.values())} answers of Kafka {kafka.VERSION} in {len(found)} scenarios")
 
 
