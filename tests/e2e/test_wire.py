@@ -77,7 +77,6 @@ def test_order_holds_with_five_requests_in_flight(broker):
     ("wrong count", wire.batch([b"x", b"y"], count=3), INVALID_RECORD),
     ("no records", wire.batch([b"x"], count=0), INVALID_RECORD),
     ("control bit", wire.batch([b"x"], attributes=0x20), INVALID_RECORD),
-    ("log append time", wire.batch([b"x"], attributes=0x08), INVALID_TIMESTAMP),
     ("too large", wire.batch([b"x" * 1_100_000]), TOO_LARGE),
     ("two batches", wire.batch([b"x"]) * 2, INVALID_RECORD),
     ("hostile count", wire.batch([b"x"], count=0x7FFFFFFF), INVALID_RECORD),
