@@ -17,13 +17,13 @@ import zipfile
 import harness
 
 NUMBERS = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "int64": ">q", "float64": ">d"}
-OLDEST_FLEXIBLE_NEVER = (1, 0)
+NO_VERSION = (1, 0)
 
 
 def versions(text):
     """(first, last) of "none", "3", "2-5" or "4+", both inclusive; an empty range is (1, 0)."""
     if text is None or text == "none":
-        return OLDEST_FLEXIBLE_NEVER
+        return NO_VERSION
     if text.endswith("+"):
         return int(text[:-1]), 1 << 15
     first, _, last = text.partition("-")

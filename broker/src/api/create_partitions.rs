@@ -9,7 +9,7 @@ use meta::Reply;
 use protocol::{ApiKey, ErrorCode, StrBytes};
 
 use super::errors::{Failure, unexpected};
-use super::{Request, Response};
+use super::{Request, Response, repeated};
 use crate::Context;
 
 pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
@@ -17,18 +17,14 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         Ok(body) => body,
         Err(close) => return close,
     };
-    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    for topic in &body.topics {
-        if !seen.insert(topic.name.as_str()) {
-            twice.insert(topic.name.as_str());
-        }
-    }
+    let twice = repeated(body.topics.iter().map(|topic| topic.name.as_str()));
+    let mut told = BTreeSet::new();
     let mut results = Vec::with_capacity(body.topics.len());
     for topic in &body.topics {
         let name = topic.name.as_str();
         let outcome = if !twice.contains(name) {
             grow(ctx, topic, body.validate_only).await
-        } else if seen.remove(name) {
+        } else if told.insert(name) {
             Err(Failure::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
         } else {
             continue;

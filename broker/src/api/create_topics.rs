@@ -10,7 +10,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use protocol::{ApiKey, ErrorCode, StrBytes, TopicNameError};
 
 use super::errors::Failure;
-use super::{Request, Response};
+use super::{Request, Response, repeated};
 use crate::Context;
 use crate::dynamic::{self, Layers};
 use crate::topics::{self, CreatedTopic, NewTopic};
@@ -20,13 +20,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
         Ok(body) => body,
         Err(close) => return close,
     };
-    let mut seen = BTreeSet::new();
-    let mut twice = BTreeSet::new();
-    for topic in &body.topics {
-        if !seen.insert(topic.name.as_str()) {
-            twice.insert(topic.name.as_str());
-        }
-    }
+    let twice = repeated(body.topics.iter().map(|topic| topic.name.as_str()));
     let mut results = Vec::new();
     let mut answered = BTreeSet::new();
     for topic in &body.topics {

@@ -9,7 +9,7 @@ use protocol::{ApiKey, ErrorCode, StrBytes};
 use uuid::Uuid;
 
 use super::errors::{Failure, unexpected};
-use super::{Request, Response};
+use super::{Request, Response, repeated};
 use crate::Context;
 
 pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
@@ -20,7 +20,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let mut wanted: Vec<(Option<TopicName>, Uuid)> =
         body.topic_names.into_iter().map(|name| (Some(name), Uuid::nil())).collect();
     wanted.extend(body.topics.into_iter().map(|topic| (topic.name, topic.topic_id)));
-    let twice = repeated(&wanted);
+    let twice = repeated(wanted.iter().cloned());
     let mut told = BTreeSet::new();
     let mut responses = Vec::with_capacity(wanted.len());
     for (name, id) in wanted {
@@ -50,11 +50,6 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let mut response = DeleteTopicsResponse::default();
     response.responses = responses;
     request.answer(&response)
-}
-
-fn repeated(wanted: &[(Option<TopicName>, Uuid)]) -> BTreeSet<(Option<TopicName>, Uuid)> {
-    let mut seen = BTreeSet::new();
-    wanted.iter().filter(|one| !seen.insert(*one)).cloned().collect()
 }
 
 async fn delete(ctx: &Context, name: Option<&str>, id: Uuid) -> Result<(String, Uuid), Failure> {

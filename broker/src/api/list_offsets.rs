@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use partition::{EpochCheck, Isolation, Listed};
 use protocol::ErrorCode;
 
-use super::{Request, Response};
+use super::{Request, Response, repeated};
 use crate::{Context, topics};
 
 /// First version whose answer carries the leader epoch.
@@ -29,7 +29,7 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
     let mut response = ListOffsetsResponse::default();
     let version = request.header.version;
     for topic in &body.topics {
-        let twice = repeated(&topic.partitions);
+        let twice = repeated(topic.partitions.iter().map(|one| one.partition_index));
         let mut told = BTreeSet::new();
         let mut answer = ListOffsetsTopicResponse::default().with_name(topic.name.clone());
         for wanted in &topic.partitions {
@@ -78,12 +78,6 @@ fn understood(timestamp: i64, version: i16) -> bool {
         _ => i16::MAX,
     };
     version >= since
-}
-
-fn repeated(partitions: &[ListOffsetsPartition]) -> BTreeSet<i32> {
-    let mut seen = BTreeSet::new();
-    let indexes = partitions.iter().map(|one| one.partition_index);
-    indexes.filter(|index| !seen.insert(*index)).collect()
 }
 
 async fn list(

@@ -8,6 +8,8 @@
 //! Only `Produce` differs: [`produce::begin`] returns once the batches are appended, and the wait for durability
 //! overlaps with the requests behind it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use common::Reservation;
 use futures::future::BoxFuture;
@@ -151,6 +153,12 @@ pub(crate) async fn handle(ctx: &Context, request: Request) -> Response {
 /// Starts a produce request: returns when its batches are appended, in request order. The caller kicks the log.
 pub(crate) async fn begin_produce(ctx: &Context, request: Request) -> Begun {
     produce::begin(ctx, request).await
+}
+
+/// What a request names more than once.
+pub(crate) fn repeated<T: Ord + Clone>(named: impl Iterator<Item = T>) -> BTreeSet<T> {
+    let mut seen = BTreeSet::new();
+    named.filter(|one| !seen.insert(one.clone())).collect()
 }
 
 /// The answer to a version of ApiVersions that is not served.

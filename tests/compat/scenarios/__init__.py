@@ -24,11 +24,6 @@ def over_versions(api, versions):
     return range(max(first, messages.api(api)[0].valid[0]), min(last, messages.api(api)[0].valid[1]) + 1)
 
 
-def has(api, version, field):
-    """True when the request's top level has `field` at `version`."""
-    return any(one.name == field and messages.within(one.versions, version) for one in messages.api(api)[0].fields)
-
-
 def create(session, topic, partitions=1, configs=(), quiet=True):
     """Creates a topic and returns its id."""
     ask = session.quiet if quiet else session.ask

@@ -13,7 +13,6 @@ def api_versions_versions(s, versions):
             "ErrorCode": answer["ErrorCode"], "features": sorted(one["Name"] for one in answer.get("SupportedFeatures", [])),
             "finalized": sorted((one["Name"], one["MaxVersionLevel"]) for one in answer.get("FinalizedFeatures", []))}
         s.write("ApiVersions", version, found)
-    s.ask("ApiVersions", 3, on="bad", ClientSoftwareName="", ClientSoftwareVersion="1", note="empty software name") if False else None
     for name, number in (("", "1"), ("a b", "1"), ("ok", "")):
         answer = s.quiet("ApiVersions", 3, on="bad", ClientSoftwareName=name, ClientSoftwareVersion=number)
         s.write("ApiVersions", 3, answer if isinstance(answer, str) else {"ErrorCode": answer["ErrorCode"]}, f"software {name!r} {number!r}")
@@ -129,11 +128,6 @@ def create_partitions_versions(s, versions):
         ask(2, name=s.topic("-none"), note="no topic")
         s.ask("CreatePartitions", version, Topics=[], TimeoutMs=5000, note="none")
         s.ask("CreatePartitions", version, Topics=[{"Name": topic, "Count": 9}, {"Name": topic, "Count": 9}], TimeoutMs=5000, note="twice")
-
-
-def topic_configs(answer):
-    """Topic configs as {name: facts}; Kafka's own set, so that an unknown or missing key shows."""
-    return answer
 
 
 @scenario
